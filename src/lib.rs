@@ -1,1 +1,6 @@
+//! raftq: a job queue that survives the death of its own master.
+//!
+//! Read in this order: the core ([`queue`]) says what a job's life is; the rooms around it make that life durable,
+//! replicated, and reachable.
 
+pub mod queue;

@@ -1,0 +1,128 @@
+//! The durable form of the state: typed rows under typed keys.
+//!
+//! Apply writes rows through an overlay ([`Changes`]) that the state machine encodes and stores in one batch, and reads
+//! cold ones (jobs that have ended, specs, kept answers) through [`Rows`]. A row is a pure function of the log, so reading
+//! one inside apply is deterministic. What is hot is rebuilt from rows at start ([`super::State::load`]).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    applied::{Answer, Position},
+    ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
+    job::{Attempt, Job, Json, LogLine, OpResult, Reason, Spec},
+    settings::{Drain, Pool, Settings},
+};
+
+/// The key of a row. Order matters: a scan walks keys of one kind in their natural order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// A live job: read at start.
+    Live(JobId),
+    /// A job that has ended and is not archived.
+    Ended(JobId),
+    Archived(JobId),
+    /// The index of `Ended` by end, for archiving by age. The value is `Mark`.
+    EndedAt(WallMs, JobId),
+    /// The index of `Archived` by end, for retention. The value is `Mark`.
+    ArchivedAt(WallMs, JobId),
+    Spec(JobId),
+    /// (job, op).
+    Result(JobId, u32),
+    /// (job, op, slot): a ring of the last attempts.
+    Attempt(JobId, u32, u32),
+    Log(JobId, u64),
+    /// Reasons added after submission.
+    Reason(JobId, u32),
+    Checkpoint(JobId),
+    Progress(JobId),
+    /// Index rows for listings: group label and job.
+    Group(Arc<str>, JobId),
+    /// Unique key of an ended job, for look-up by key: the newest holder.
+    Unique(Arc<str>, JobId),
+    /// (principal, name).
+    KeyName(Arc<str>, Arc<str>),
+    /// (principal, name, slot): a ring of the last answers.
+    KeySlot(Arc<str>, Arc<str>, u32),
+    Counters,
+    Drain,
+    Pool,
+    Settings,
+    /// A paused queue; the empty name stands for all.
+    Paused(Arc<str>),
+    Limit(Arc<str>),
+    Learned(Arc<str>),
+    Worker(Arc<str>),
+    /// Dependencies of a blocked job.
+    Waits(JobId),
+    Environment(u128),
+}
+
+/// The value of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    Mark,
+    Job(Box<Job>),
+    Spec(Box<Spec>),
+    Result(OpResult),
+    Attempt(Box<Attempt>),
+    Log(LogLine),
+    Reason(Reason),
+    Json(Json),
+    KeyName(KeyName),
+    KeySlot(Box<KeySlot>),
+    Counters(Counters),
+    Drain(Drain),
+    Pool(Pool),
+    Settings(Settings),
+    Limit(u32),
+}
+
+/// What is known of an idempotency name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyName {
+    pub highest: u64,
+    pub used: ClusterMs,
+}
+
+/// A kept answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlot {
+    pub number: u64,
+    pub digest: u128,
+    pub index: Index,
+    pub answer: Answer,
+}
+
+/// What only rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub last_job: JobId,
+    pub last_lease: LeaseId,
+    pub position: Position,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub canceled: u64,
+    pub archived: u64,
+    /// Jobs that have ended and still exist, archived or not.
+    pub ended: u64,
+}
+
+/// Everything one batch of entries changed: `None` deletes. A job's removal also drops all rows that begin with its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub rows: BTreeMap<RowKey, Option<Row>>,
+    /// Jobs whose every row goes (specs, results, attempts, logs, ...); applied before `rows`.
+    pub dropped_jobs: Vec<JobId>,
+    /// Idempotency names whose every slot goes; applied before `rows`.
+    pub dropped_names: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// The durable rows as of the last stored batch.
+pub trait Rows {
+    fn get(&self, key: &RowKey) -> Option<Row>;
+
+    /// Rows from `from` on, in key order, for as long as `each` says true. Stays within the kind of `from`.
+    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool);
+}
