@@ -3,4 +3,5 @@
 //! Read in this order: the core ([`queue`]) says what a job's life is; the rooms around it make that life durable,
 //! replicated, and reachable.
 
+pub mod config;
 pub mod queue;
