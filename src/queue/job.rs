@@ -405,6 +405,8 @@ pub struct LogLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpResult {
     pub result: Option<Json>,
-    /// For each generated job its id, or the code and message it was refused with.
-    pub jobs: Vec<Result<JobId, (Box<str>, Box<str>)>>,
+    pub jobs: Vec<Generated>,
 }
+
+/// Of a generated job its id, or the code and message it was refused with.
+pub type Generated = Result<JobId, (Box<str>, Box<str>)>;
