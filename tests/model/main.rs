@@ -1,1 +1,3 @@
+//! Tests without processes.
 
+mod tidy;
