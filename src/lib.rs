@@ -5,3 +5,7 @@
 
 pub mod config;
 pub mod queue;
+
+pub mod clock;
+pub mod codec;
+pub mod storage;

@@ -1,0 +1,68 @@
+//! RocksDB's settings for the two kinds of store.
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+
+const MIB: usize = 1 << 20;
+/// Memory for blocks read from disk; each store has its own.
+const BLOCK_CACHE_BYTES: usize = 64 * MIB;
+const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
+const STATE_MEMTABLE_BYTES: usize = 32 * MIB;
+/// The `meta` family is hardly ever flushed by itself and would pin every old write-ahead file.
+const LOG_WAL_BYTES_MAX: u64 = 256 << 20;
+/// RocksDB's own information log, which helps after the fact; bounded.
+const INFO_LOG_FILES: usize = 4;
+const INFO_LOG_BYTES: usize = 4 * MIB;
+
+/// Which of the two a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Every batch is synced; refuses to open if anything but a torn tail is wrong.
+    Log,
+    /// No write-ahead log: a crash loses a suffix of whole batches, which the Raft log gives back.
+    State,
+}
+
+impl StoreKind {
+    pub(super) fn options(self) -> Options {
+        let mut options = common();
+        match self {
+            Self::Log => log(&mut options),
+            Self::State => state(&mut options),
+        }
+        options
+    }
+}
+
+fn common() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(INFO_LOG_FILES);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    options.set_log_level(LogLevel::Warn);
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+/// RocksDB's default recovery stops at a bad record and opens at that point in time: the vote and acknowledged entries
+/// would go back silently. This mode refuses everything but a torn tail, which no acknowledgement ever covered.
+fn log(options: &mut Options) {
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(LOG_WAL_BYTES_MAX);
+    options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(4);
+}
+
+/// One flush takes all families to one point, so that what survives a crash is a whole number of batches.
+fn state(options: &mut Options) {
+    options.set_atomic_flush(true);
+    options.set_write_buffer_size(STATE_MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(4);
+}

@@ -1,0 +1,61 @@
+//! A view of a store that stands still while the store moves on.
+
+use std::sync::Arc;
+
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
+
+use super::{
+    error::StorageError,
+    store::{Family, Store},
+};
+
+/// The store as it was when this was made, for as long as this lives.
+pub struct Pinned {
+    // Declared before `store`: fields drop in this order, so the snapshot goes before the database it points into.
+    snapshot: Snapshot<'static>,
+    store: Arc<Store>,
+}
+
+impl Pinned {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        let snapshot = store.db().snapshot();
+        // SAFETY: the snapshot borrows the `DB` inside the `Arc`, whose address never changes and which this value keeps
+        // alive; `snapshot` is never handed out and drops before `store`.
+        let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
+        Self { snapshot, store }
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.snapshot.get_cf(self.store.handle(family), key).map_err(|e| self.store.error(&e))
+    }
+
+    /// Entries of `family` from `from` on, in order, for as long as `each` says true.
+    pub fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), ReadOptions::default());
+        walk(entries, from, each).map_err(|e| self.store.error(&e))
+    }
+}
+
+pub(super) fn walk(
+    mut entries: DBRawIteratorWithThreadMode<'_, DB>,
+    from: &[u8],
+    each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), rocksdb::Error> {
+    entries.seek(from);
+    while let Some((key, value)) = entries.item() {
+        if !each(key, value) {
+            return Ok(());
+        }
+        entries.next();
+    }
+    entries.status()
+}

@@ -1,0 +1,189 @@
+//! One RocksDB: families of ordered keys, batches that are written whole, flushes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rocksdb::{ColumnFamily, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+
+use super::{
+    error::StorageError,
+    options::StoreKind,
+    pinned::{self, Pinned},
+};
+
+/// A named, ordered key space of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Family(pub &'static str);
+
+/// Whether a write waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// On disk when the call returns.
+    Yes,
+    /// Not even in the write-ahead log: durable with the next [`Store::flush`].
+    No,
+}
+
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+    families: &'static [Family],
+}
+
+/// Changes that are written all together or not at all.
+#[derive(Default)]
+pub struct Batch(Vec<Change>);
+
+enum Change {
+    Put(Family, Vec<u8>, Vec<u8>),
+    Delete(Family, Vec<u8>),
+    DeleteRange(Family, Vec<u8>, Vec<u8>),
+}
+
+impl Store {
+    /// Opens the store in directory `path`, making it if it is not there.
+    ///
+    /// # Errors
+    /// In use, damaged, or unreadable; nothing is repaired or deleted.
+    pub fn open(path: &Path, kind: StoreKind, families: &'static [Family]) -> Result<Self, StorageError> {
+        let options = kind.options();
+        let descriptors = families
+            .iter()
+            .map(|family| rocksdb::ColumnFamilyDescriptor::new(family.0, kind.options()))
+            .chain([rocksdb::ColumnFamilyDescriptor::new("default", kind.options())]);
+        let db = DB::open_cf_descriptors(&options, path, descriptors)
+            .map_err(|error| StorageError::from_rocksdb(path, &error))?;
+        Ok(Self { db, path: path.to_path_buf(), families })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.db.get_cf(self.handle(family), key).map_err(|e| self.error(&e))
+    }
+
+    /// Writes the whole batch. With [`Synced::Yes`] it is one record of the write-ahead log and one sync.
+    ///
+    /// # Errors
+    /// The disk failed; what is on it is then unknown, and the only safe course is to stop.
+    pub fn write(&self, batch: Batch, synced: Synced) -> Result<(), StorageError> {
+        let mut write = WriteBatch::default();
+        for change in batch.0 {
+            match change {
+                Change::Put(family, key, value) => write.put_cf(self.handle(family), key, value),
+                Change::Delete(family, key) => write.delete_cf(self.handle(family), key),
+                Change::DeleteRange(family, from, to) => write.delete_range_cf(self.handle(family), from, to),
+            }
+        }
+        let mut options = WriteOptions::default();
+        match synced {
+            Synced::Yes => options.set_sync(true),
+            Synced::No => options.disable_wal(true),
+        }
+        self.db.write_opt(write, &options).map_err(|e| self.error(&e))
+    }
+
+    /// Entries of `family` from `from` on, in order, for as long as `each` says true.
+    pub fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        pinned::walk(self.db.raw_iterator_cf_opt(self.handle(family), ReadOptions::default()), from, each)
+            .map_err(|e| self.error(&e))
+    }
+
+    /// The last entry of `family`.
+    pub fn last(&self, family: Family) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let mut entries = self.db.iterator_cf(self.handle(family), IteratorMode::End);
+        let last = entries.next().transpose().map_err(|e| self.error(&e))?;
+        Ok(last.map(|(key, value)| (key.into_vec(), value.into_vec())))
+    }
+
+    /// The first entry of `family` at or after `from`.
+    pub fn first(&self, family: Family, from: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let mut entries = self.db.iterator_cf(self.handle(family), IteratorMode::From(from, Direction::Forward));
+        let first = entries.next().transpose().map_err(|e| self.error(&e))?;
+        Ok(first.map(|(key, value)| (key.into_vec(), value.into_vec())))
+    }
+
+    /// A view that later writes do not change.
+    pub fn pin(self: &Arc<Self>) -> Pinned {
+        Pinned::new(Arc::clone(self))
+    }
+
+    /// Everything written before is durable afterwards, all families at one point.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let handles: Vec<_> = self.families.iter().map(|&family| self.handle(family)).collect();
+        self.db.flush_cfs_opt(&handles, &options).map_err(|e| self.error(&e))
+    }
+
+    /// Drops the files that hold only keys in the range; what remains of it must be deleted by a batch.
+    pub fn drop_files_in_range(&self, family: Family, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
+        self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(|e| self.error(&e))
+    }
+
+    /// About how many bytes the live data of all families takes.
+    pub fn size_estimate(&self) -> u64 {
+        let of = |family: &Family, property: &str| {
+            self.db.property_int_value_cf(self.handle(*family), property).ok().flatten().unwrap_or(0)
+        };
+        self.families
+            .iter()
+            .map(|f| of(f, "rocksdb.estimate-live-data-size") + of(f, "rocksdb.cur-size-all-mem-tables"))
+            .sum()
+    }
+
+    pub fn families(&self) -> &'static [Family] {
+        self.families
+    }
+
+    pub(super) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.0).expect("the store was opened with all of its families")
+    }
+
+    pub(super) fn error(&self, error: &rocksdb::Error) -> StorageError {
+        StorageError::from_rocksdb(&self.path, error)
+    }
+}
+
+impl Drop for Store {
+    /// Background threads that outlive the store would abort the process at its end.
+    fn drop(&mut self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+impl Batch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.0.push(Change::Put(family, key.into(), value.into()));
+    }
+
+    pub fn delete(&mut self, family: Family, key: impl Into<Vec<u8>>) {
+        self.0.push(Change::Delete(family, key.into()));
+    }
+
+    /// Deletes from `from` to before `to`.
+    pub fn delete_range(&mut self, family: Family, from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) {
+        self.0.push(Change::DeleteRange(family, from.into(), to.into()));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
