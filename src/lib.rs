@@ -3,9 +3,12 @@
 //! Read in this order: the core ([`queue`]) says what a job's life is; the rooms around it make that life durable,
 //! replicated, and reachable.
 
-pub mod config;
 pub mod queue;
 
 pub mod clock;
 pub mod codec;
 pub mod storage;
+
+pub mod api;
+
+pub mod config;

@@ -1,0 +1,254 @@
+//! Calls under a lease: start, touch, finish, release, bury, many in one request.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    claim::{ClaimRequest, ClaimedJob},
+    error::ErrorBody,
+    submit::decode_spec,
+};
+use crate::queue::{
+    applied::LeaseState,
+    command::{self, LeaseAction, Report},
+    ids::{JobId, LeaseId},
+    job::{CancelSignal, Json},
+    refusal::Refusal,
+};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeasesRequest {
+    #[serde(default)]
+    pub items: Vec<LeaseItem>,
+    /// Done in the same entry, after the items: finish and take the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRequest>,
+}
+
+/// One call. Flat, because serde's tagged enums would copy every value first; which field goes with which verb is checked in
+/// [`LeaseItem::into_queue`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseItem {
+    pub job: JobId,
+    pub lease: LeaseId,
+    /// `start`, `touch`, `finish`, `release`, `bury`.
+    #[serde(rename = "do")]
+    pub verb: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LogEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_seq: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Box<RawValue>>,
+    /// Live output since the last touch: served by the leader, not replicated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Box<str>>,
+    /// `success` or `failure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub atomic_children: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_reason: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retryable: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_ram_mb: Option<u64>,
+    /// The shell that ran the command, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogEntry {
+    #[serde(rename = "type", default = "message")]
+    pub kind: Box<str>,
+    pub text: Box<str>,
+}
+
+/// The type of a log line that names none.
+fn message() -> Box<str> {
+    "message".into()
+}
+
+impl LeasesRequest {
+    pub fn items_into_queue(items: Vec<LeaseItem>) -> Result<Vec<command::LeaseItem>, Refusal> {
+        let converted = items.into_iter().enumerate().map(|(index, item)| {
+            item.into_queue().map_err(|(field, message)| Refusal::invalid(format!("items[{index}].{field}"), message))
+        });
+        converted.collect()
+    }
+}
+
+type FieldFault = (&'static str, String);
+
+impl LeaseItem {
+    fn into_queue(self) -> Result<command::LeaseItem, FieldFault> {
+        self.check_fields()?;
+        let (job, lease) = (self.job, self.lease);
+        let action = match &*self.verb {
+            "start" => LeaseAction::Start { host: self.host, pid: self.pid },
+            "touch" => LeaseAction::Touch {
+                log: lines(self.log),
+                log_seq: self.log_seq,
+                progress: self.progress.map(json),
+                checkpoint: self.checkpoint.map(json),
+            },
+            "finish" => self.finish()?,
+            "release" => LeaseAction::Release { delay_ms: self.delay_ms.unwrap_or(0), reason: self.reason },
+            "bury" => LeaseAction::Bury { reason: self.reason },
+            other => return Err(("do", format!("`{other}` is not one of start, touch, finish, release, bury"))),
+        };
+        Ok(command::LeaseItem { job, lease, action })
+    }
+
+    fn finish(mut self) -> Result<LeaseAction, FieldFault> {
+        let report = Box::new(self.take_report());
+        match self.outcome.as_deref() {
+            Some("success") => Ok(LeaseAction::Success {
+                result: self.result.map(json),
+                jobs: self.jobs.iter().map(|raw| decode_spec(raw.get().as_bytes())).collect(),
+                atomic_children: self.atomic_children,
+                report,
+            }),
+            Some("failure") => Ok(LeaseAction::Failure {
+                fail_reason: self.fail_reason.ok_or(("fail_reason", "say why it failed".to_owned()))?,
+                retryable: self.retryable,
+                delay_ms: self.delay_ms,
+                report,
+            }),
+            Some(other) => Err(("outcome", format!("`{other}` is not one of success, failure"))),
+            None => Err(("outcome", "say success or failure".to_owned())),
+        }
+    }
+
+    fn take_report(&mut self) -> Report {
+        Report {
+            exit_code: self.exit_code,
+            error: self.error.take(),
+            stdout: self.stdout.take(),
+            stderr: self.stderr.take(),
+            wall_ms: self.wall_ms,
+            cpu_ms: self.cpu_ms,
+            peak_ram_mb: self.peak_ram_mb,
+            shell: self.shell.take(),
+            log: lines(std::mem::take(&mut self.log)),
+            log_seq: self.log_seq,
+        }
+    }
+
+    /// A field that the verb has no use for is refused: a mistake, not noise.
+    fn check_fields(&self) -> Result<(), FieldFault> {
+        let verb = &*self.verb;
+        let success = self.outcome.as_deref() == Some("success");
+        let finish = verb == "finish";
+        let wrong = [
+            ("host", self.host.is_some() && verb != "start"),
+            ("pid", self.pid.is_some() && verb != "start"),
+            ("log", !self.log.is_empty() && verb != "touch" && !finish),
+            ("log_seq", self.log_seq.is_some() && verb != "touch" && !finish),
+            ("progress", self.progress.is_some() && verb != "touch"),
+            ("checkpoint", self.checkpoint.is_some() && verb != "touch"),
+            ("output", self.output.is_some() && verb != "touch"),
+            ("outcome", self.outcome.is_some() && !finish),
+            ("result", self.result.is_some() && !(finish && success)),
+            ("jobs", !self.jobs.is_empty() && !(finish && success)),
+            ("atomic_children", self.atomic_children && !(finish && success)),
+            ("fail_reason", self.fail_reason.is_some() && !(finish && !success)),
+            ("retryable", self.retryable.is_some() && !(finish && !success)),
+            ("delay_ms", self.delay_ms.is_some() && verb != "release" && !(finish && !success)),
+            ("reason", self.reason.is_some() && verb != "release" && verb != "bury"),
+            ("exit_code", self.exit_code.is_some() && !finish),
+            ("error", self.error.is_some() && !finish),
+            ("stdout", self.stdout.is_some() && !finish),
+            ("stderr", self.stderr.is_some() && !finish),
+            ("wall_ms", self.wall_ms.is_some() && !finish),
+            ("cpu_ms", self.cpu_ms.is_some() && !finish),
+            ("peak_ram_mb", self.peak_ram_mb.is_some() && !finish),
+            ("shell", self.shell.is_some() && !finish),
+        ];
+        match wrong.into_iter().find(|(_, wrong)| *wrong) {
+            Some((field, _)) => Err((field, format!("`{verb}` with this outcome takes no {field}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn json(raw: Box<RawValue>) -> Json {
+    Json(raw.into())
+}
+
+fn lines(log: Vec<LogEntry>) -> Vec<(Box<str>, Box<str>)> {
+    log.into_iter().map(|line| (line.kind, line.text)).collect()
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LeasesAnswer {
+    pub results: Vec<LeaseResult>,
+    /// What the claim gave, if one came along.
+    #[serde(default)]
+    pub jobs: Vec<ClaimedJob>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeaseResult {
+    pub ok: bool,
+    /// `none`, `term`, `kill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+}
+
+impl From<Result<LeaseState, Refusal>> for LeaseResult {
+    fn from(result: Result<LeaseState, Refusal>) -> Self {
+        match result {
+            Ok(state) => Self {
+                ok: true,
+                cancel: Some(cancel_name(state.cancel).into()),
+                lease_ms: Some(state.lease_ms),
+                error: None,
+            },
+            Err(refusal) => Self { error: Some(refusal.into()), ..Self::default() },
+        }
+    }
+}
+
+fn cancel_name(signal: Option<CancelSignal>) -> &'static str {
+    match signal {
+        None => "none",
+        Some(CancelSignal::Term) => "term",
+        Some(CancelSignal::Kill) => "kill",
+    }
+}

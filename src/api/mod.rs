@@ -1,0 +1,37 @@
+//! The public JSON contract: what stands on the wire between a client and a node (design 3).
+//!
+//! Every shape is a plain type here, written by one side and read by the other, so a client and a server cannot differ. What comes
+//! in is read strictly: an unknown field is refused by its name, a wrong value by the path to it, and inside a batch each job on
+//! its own. User JSON (args, results, meta) passes through as text. Inner types know no JSON: the conversions are here, and
+//! ranges and counts are the core's business, not this room's.
+//!
+//! ```text
+//!   bytes ── decode ──► Spec, ClaimRequest, ... ── into ──► queue::command
+//!   bytes ◄── serde ─── JobDoc, SubmitAnswer, ... ◄── from ── queue::{applied, job, rows}
+//! ```
+
+mod claim;
+mod decode;
+mod error;
+mod exec;
+mod leases;
+mod number;
+mod spec;
+mod spec_convert;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod verbs;
+
+pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WorkerRef};
+pub use decode::decode;
+pub use error::{ErrorBody, ErrorEnvelope, status_of};
+pub use exec::{ExecArgs, SleepArgs};
+pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry};
+pub use number::{Cores, Priority, parse_priority};
+pub use spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec};
+pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_submission};
+pub use verbs::{
+    ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,
+    JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueRequest, StatusName, parse_status,
+};
