@@ -11,4 +11,6 @@ pub mod storage;
 
 pub mod api;
 
+pub mod leader;
+
 pub mod config;

@@ -1,0 +1,3 @@
+//! Duties of the leader.
+
+pub mod pool;

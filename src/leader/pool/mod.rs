@@ -1,0 +1,3 @@
+//! The built-in worker pool.
+
+pub mod table;
