@@ -14,3 +14,4 @@ pub mod api;
 pub mod leader;
 
 pub mod config;
+pub mod server;
