@@ -11,6 +11,8 @@ pub mod storage;
 
 pub mod api;
 
+pub mod worker;
+
 pub mod leader;
 
 pub mod config;

@@ -1,0 +1,244 @@
+//! The loop: messages from the node, output, ends of children, time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signalfd::SignalFd;
+
+use super::super::boottime::Boottime;
+use super::super::protocol::{End, Ended, FromSupervisor, Start, ToSupervisor};
+use super::super::reason::Reason;
+use super::job::{Job, Right};
+use super::node_end::NodeEnd;
+use super::signals::oom_kills;
+use super::spawn::spawn;
+
+/// Longest sleep of the loop while commands run: epoll does not count suspend, rights do.
+const WAIT_MS_MAX: u64 = 200;
+/// What an event is about: a lease shifted by two, and one of these.
+const SOCKET: u64 = 0;
+const CHILD_SIGNAL: u64 = 3;
+const STDOUT: u64 = 1;
+const STDERR: u64 = 2;
+/// Leases are below 2^53, as all numbers that JSON carries; this is where the packing of events would end.
+const LEASE_MAX: u64 = 1 << 61;
+
+pub struct EventLoop {
+    pub marker: String,
+    pub right: Right,
+    dev_null: OwnedFd,
+    pub node: NodeEnd,
+    child_signal: SignalFd,
+    epoll: Epoll,
+    is_waiting_to_send: bool,
+    pub jobs: BTreeMap<u64, Job>,
+    /// The main processes that are not reaped yet.
+    pub mains: HashMap<i32, u64>,
+    /// Our other children, of which somebody is known to be responsible.
+    pub orphans: HashMap<i32, u64>,
+    /// All descendants at the last look.
+    pub seen: HashMap<i32, u64>,
+    pub next_look: Boottime,
+    pub next_kill: Boottime,
+    /// The kernel's count of processes killed for memory, when last read.
+    pub oom_kills: u64,
+}
+
+impl EventLoop {
+    pub fn new(
+        marker: String,
+        loss_grace_ms: u64,
+        dev_null: OwnedFd,
+        node: UnixStream,
+        child_signal: SignalFd,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&node, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
+        epoll.add(&child_signal, EpollEvent::new(EpollFlags::EPOLLIN, CHILD_SIGNAL))?;
+        Ok(Self {
+            marker,
+            right: Right { alive_until: Boottime::ZERO, loss_grace_ms },
+            dev_null,
+            node: NodeEnd::new(node),
+            child_signal,
+            epoll,
+            is_waiting_to_send: false,
+            jobs: BTreeMap::new(),
+            mains: HashMap::new(),
+            orphans: HashMap::new(),
+            seen: HashMap::new(),
+            next_look: Boottime::ZERO,
+            next_kill: Boottime::ZERO,
+            oom_kills: oom_kills(),
+        })
+    }
+
+    /// Returns when the node is gone and so is everything it had started.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        while self.node.is_open() || !self.jobs.is_empty() {
+            match self.epoll.wait(&mut events, self.time_to_wait()) {
+                Ok(count) => events[..count].iter().for_each(|event| self.handle(event.data())),
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.check_time(Boottime::now());
+            self.flush()?;
+        }
+        self.kill_strays_until_none_is_left();
+        Ok(())
+    }
+
+    fn time_to_wait(&self) -> EpollTimeout {
+        if self.jobs.is_empty() {
+            return EpollTimeout::NONE;
+        }
+        let deadlines = self.jobs.values().map(|job| job.next_deadline(self.right, self.next_kill));
+        let next = deadlines.min().unwrap_or(Boottime::NEVER).min(self.next_look_due());
+        let wait = next.ms_since(Boottime::now()).min(WAIT_MS_MAX);
+        EpollTimeout::try_from(wait).expect("at most WAIT_MS_MAX")
+    }
+
+    fn handle(&mut self, event: u64) {
+        match (event >> 2, event & 3) {
+            (0, SOCKET) => self.handle_messages(),
+            (0, CHILD_SIGNAL) => {
+                // One read takes the pending signal; children are then asked for one by one.
+                let _may_have_been_read = self.child_signal.read_signal();
+                self.reap();
+            }
+            (lease, STDOUT) => self.read_stdout(lease),
+            (lease, _) => {
+                if let Some(job) = self.jobs.get_mut(&lease) {
+                    job.read_stderr();
+                }
+            }
+        }
+    }
+
+    fn handle_messages(&mut self) {
+        for message in self.node.receive() {
+            self.handle_message(message);
+        }
+        if !self.node.is_open() {
+            let _is_gone_anyway = self.epoll.delete(&self.node);
+            self.stop_all(Reason::Interrupted, self.right.loss_grace_ms);
+        }
+    }
+
+    fn handle_message(&mut self, message: ToSupervisor) {
+        match message {
+            ToSupervisor::Start(start) => self.start(&start),
+            ToSupervisor::Stop { lease, reason, grace_ms } => {
+                if let Some(job) = self.jobs.get_mut(&lease) {
+                    job.stop(Some(reason), Boottime::now().after_ms(grace_ms));
+                }
+            }
+            ToSupervisor::StopAll { reason, grace_ms } => self.stop_all(reason, grace_ms),
+            ToSupervisor::Alive { until } => self.right.alive_until = self.right.alive_until.max(until),
+            ToSupervisor::Extend { lease, until } => {
+                if let Some(job) = self.jobs.get_mut(&lease) {
+                    job.until = job.until.max(Some(until));
+                }
+            }
+            ToSupervisor::Tail { lease } => self.send_tail(lease),
+        }
+    }
+
+    fn stop_all(&mut self, reason: Reason, grace_ms: u64) {
+        let kill_at = Boottime::now().after_ms(grace_ms);
+        self.jobs.values_mut().for_each(|job| job.stop(Some(reason), kill_at));
+    }
+
+    fn start(&mut self, start: &Start) {
+        match self.try_start(start) {
+            Ok(pid) => self.node.send(&FromSupervisor::Started { lease: start.lease, pid }),
+            Err(end) => self.node.send(&FromSupervisor::Ended(Box::new(never_started(start.lease, end)))),
+        }
+    }
+
+    fn try_start(&mut self, start: &Start) -> Result<i32, End> {
+        let refuse = |reason, error: &str| Err(End::Refused { reason, error: error.into() });
+        if Boottime::now() >= self.right.lapses(start.until) || !self.node.is_open() {
+            return refuse(Reason::Interrupted, "the right to run it has ended");
+        }
+        if start.lease == 0 || start.lease > LEASE_MAX || self.jobs.contains_key(&start.lease) {
+            return refuse(Reason::StartFailed, "its lease is in use, or no lease");
+        }
+        let spawned = spawn(start, &self.dev_null)?;
+        let job = Job::new(start, spawned, Boottime::now());
+        self.mains.insert(job.pid, job.lease);
+        let pid = job.pid;
+        self.listen(&job);
+        self.jobs.insert(start.lease, job);
+        Ok(pid)
+    }
+
+    fn listen(&self, job: &Job) {
+        for (pipe, stream) in job.pipes().into_iter().zip([STDOUT, STDERR]) {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, job.lease << 2 | stream);
+            // Without it the output waits in the pipe until the command ends, or blocks on it and times out: worse than
+            // none, but no reason to disown a command that runs.
+            let _out_of_watches = self.epoll.add(pipe, event);
+        }
+    }
+
+    fn read_stdout(&mut self, lease: u64) {
+        if let Some(job) = self.jobs.get_mut(&lease) {
+            let (lines, dropped) = job.read_stdout();
+            self.send_lines(lease, lines, dropped);
+        }
+    }
+
+    fn send_lines(&mut self, lease: u64, mut lines: Vec<String>, mut dropped: u64) {
+        if self.node.is_full() {
+            dropped += lines.len() as u64;
+            lines.clear();
+        }
+        if dropped > 0 || !lines.is_empty() {
+            self.node.send(&FromSupervisor::Lines { lease, lines, dropped });
+        }
+    }
+
+    fn send_tail(&mut self, lease: u64) {
+        let Some(job) = self.jobs.get(&lease).filter(|_| !self.node.is_full()) else { return };
+        let (stdout, stderr) = job.live_tail();
+        self.node.send(&FromSupervisor::Tail { lease, stdout, stderr });
+    }
+
+    /// The tree is gone: the report, with what the pipes still held.
+    pub fn finish(&mut self, lease: u64) {
+        let Some(mut job) = self.jobs.remove(&lease) else { return };
+        let (lines, dropped) = job.drain();
+        self.send_lines(lease, lines, dropped);
+        self.node.send(&FromSupervisor::Ended(Box::new(job.into_ended())));
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.node.flush();
+        if self.node.is_open() && self.node.has_unsent() != self.is_waiting_to_send {
+            self.is_waiting_to_send = self.node.has_unsent();
+            let writable = if self.is_waiting_to_send { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+            let mut event = EpollEvent::new(EpollFlags::EPOLLIN | writable, SOCKET);
+            self.epoll.modify(&self.node, &mut event)?;
+        }
+        Ok(())
+    }
+}
+
+fn never_started(lease: u64, end: End) -> Ended {
+    Ended {
+        lease,
+        end,
+        stopped: None,
+        pid: None,
+        stdout: String::new(),
+        stderr: String::new(),
+        wall_ms: 0,
+        cpu_ms: 0,
+        peak_ram_mb: 0,
+    }
+}
