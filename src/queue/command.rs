@@ -49,11 +49,14 @@ pub struct Key {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// What the leader proposes when nothing else does: carries the clocks, expires what is due.
-    Tick,
+    /// What the leader proposes when [`super::State::next_deadline`] has passed: the only command that expires anything.
+    Tick {
+        /// The leader mistrusts its wall clock: what wall time would trigger waits (design 2.1).
+        hold_wall: bool,
+    },
     Submit {
         /// In order. What the front door could not even decode stands in its place with its refusal.
-        jobs: Vec<Result<Box<Spec>, Refusal>>,
+        jobs: Vec<Result<Arc<Spec>, Refusal>>,
         atomic: bool,
     },
     Claim(Claim),
@@ -154,7 +157,7 @@ pub struct LeaseItem {
 pub enum LeaseAction {
     Start { host: Option<Box<str>>, pid: Option<u32> },
     Touch { log: Vec<(Box<str>, Box<str>)>, log_seq: Option<u64>, progress: Option<Json>, checkpoint: Option<Json> },
-    Success { result: Option<Json>, jobs: Vec<Result<Box<Spec>, Refusal>>, atomic_children: bool, report: Box<Report> },
+    Success { result: Option<Json>, jobs: Vec<Result<Arc<Spec>, Refusal>>, atomic_children: bool, report: Box<Report> },
     Failure { fail_reason: Box<str>, retryable: Option<bool>, delay_ms: Option<u64>, report: Box<Report> },
     Release { delay_ms: u64, reason: Option<Box<str>> },
     Bury { reason: Option<Box<str>> },
@@ -198,7 +201,7 @@ pub struct Autoarchive {
 /// Fields of a job without a lease that an operator changes; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
-    pub spec: Option<Box<Spec>>,
+    pub spec: Option<Arc<Spec>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

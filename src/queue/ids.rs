@@ -60,3 +60,20 @@ impl std::fmt::Display for Priority {
         self.0.fmt(f)
     }
 }
+
+/// A wall time or none, in eight bytes: no event of a job happened at the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    pub const NONE: Stamp = Stamp(0);
+
+    pub fn at(time: WallMs) -> Self {
+        Self(time.0.max(1))
+    }
+
+    pub fn time(self) -> Option<WallMs> {
+        (self.0 != 0).then_some(WallMs(self.0))
+    }
+}

@@ -3,190 +3,25 @@
 //! A job is kept in two parts. The [`Spec`] is what the submitter said: strings and JSON of any size, written once as a
 //! row and never held in memory. The [`Job`] is what changes: small, in memory while the job is live, and written as a
 //! row whenever it changes. Results, attempts and log lines are rows of their own, appended and never held.
+//!
+//! A million live jobs should cost 300 bytes each, indexes included. So a job that nobody has touched yet is two
+//! allocations: what comes with running ([`Runs`], [`Lease`]) or is seldom asked for ([`More`]) is boxed.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs};
-
-/// JSON text as the client gave it. The core passes it through and never looks inside.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Json(pub Box<str>);
-
-/// What an op hands to whoever runs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Payload {
-    /// `args`: any JSON value.
-    Args(Json),
-    /// `body` given as a string.
-    Text(Box<str>),
-    /// `body` given as `{"base64": ...}`.
-    Binary(Bytes),
-}
-
-/// The op kinds that the built-in runner knows; any other is opaque and for remote workers.
-pub const KIND_EXEC: &str = "exec";
-pub const KIND_SLEEP: &str = "sleep";
-pub const QUEUE_DEFAULT: &str = "default";
-
-/// What a job needs of the machine that runs it; for packing and learning, nothing is killed for exceeding it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Needs {
-    /// Thousandths of a core.
-    pub cores_milli: u32,
-    pub ram_mb: u64,
-    pub disk_mb: u64,
-    /// Expected running time in seconds.
-    pub time_s: u64,
-}
-
-/// What becomes of a job whose failure is final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum OnFailure {
-    /// Kept aside until somebody kicks it. The default for jobs of one op.
-    Bury,
-    /// The op ends in error, and every later op with it. The default for jobs of several ops.
-    Error,
-}
-
-/// How a job behaves in time and failure. Shared between the jobs that say the same: most say nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Policy {
-    pub on_failure: OnFailure,
-    pub rerun_on_loss: bool,
-    pub retries: u32,
-    pub lost_limit: u32,
-    pub backoff_base_ms: u64,
-    pub backoff_cap_ms: u64,
-    /// A failure that ran longer than this is not retried.
-    pub no_retry_after_ms: Option<u64>,
-    /// Time to run: the length of a lease.
-    pub lease_ms: u64,
-    /// 0: learned needs if any; 1: the larger of learned and own; 2: own only.
-    pub needs_override: u8,
-    pub resource_group: Option<Arc<str>>,
-}
-
-pub const LEASE_MS_DEFAULT: u64 = 60_000;
-pub const LEASE_MS_MIN: u64 = 100;
-pub const LEASE_MS_MAX: u64 = 86_400_000;
-pub const LOST_LIMIT_DEFAULT: u32 = 3;
-pub const BACKOFF_BASE_MS_DEFAULT: u64 = 30_000;
-pub const BACKOFF_CAP_MS_DEFAULT: u64 = 1_800_000;
-
-impl Policy {
-    /// The policy of a job that says nothing, with `ops` ops.
-    pub fn for_ops(ops: usize) -> Self {
-        Self {
-            on_failure: if ops > 1 { OnFailure::Error } else { OnFailure::Bury },
-            rerun_on_loss: true,
-            retries: 0,
-            lost_limit: LOST_LIMIT_DEFAULT,
-            backoff_base_ms: BACKOFF_BASE_MS_DEFAULT,
-            backoff_cap_ms: BACKOFF_CAP_MS_DEFAULT,
-            no_retry_after_ms: None,
-            lease_ms: LEASE_MS_DEFAULT,
-            needs_override: 0,
-            resource_group: None,
-        }
-    }
-}
-
-/// Which job an op waits for, as the submitter names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum JobRef {
-    Id(JobId),
-    /// The k-th job before this one in the batch, from 1.
-    Back(u32),
-    /// The member of this batch that says `"as": name`.
-    Named(Box<str>),
-}
-
-/// The final statuses a dependency accepts. Empty means success or error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FinalStatuses {
-    pub success: bool,
-    pub error: bool,
-    pub canceled: bool,
-}
-
-/// One `depends` entry of an op, as submitted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Depends {
-    pub on: JobRef,
-    pub accept: FinalStatuses,
-}
-
-/// One op as submitted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpSpec {
-    pub kind: Arc<str>,
-    pub payload: Payload,
-    /// `None`: the job's.
-    pub priority: Option<Priority>,
-    pub depends: Vec<Depends>,
-}
-
-/// When a job may first be claimed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum When {
-    #[default]
-    Now,
-    /// After this many milliseconds of cluster time.
-    Delay(u64),
-    /// At this wall time.
-    RunAt(WallMs),
-}
-
-/// One entry of a job's trail of reasons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    pub source: Box<str>,
-    pub text: Box<str>,
-    pub at: WallMs,
-}
-
-/// What a submitter asks for; the row that stays. Shape checks (types, unknown names) are the API's, ranges and counts are
-/// [`super::limits`]'.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
-    pub queue: Arc<str>,
-    pub name: Option<Box<str>>,
-    pub groups: BTreeSet<Arc<str>>,
-    pub priority: Option<Priority>,
-    pub unique: Option<Arc<str>>,
-    /// Limit groups, each with the ceiling that creates it if it is absent (`"etl:5"`).
-    pub limits: Vec<(Arc<str>, Option<u32>)>,
-    pub needs: Option<Needs>,
-    pub policy: Policy,
-    pub when: When,
-    /// A small JSON object.
-    pub meta: Option<Json>,
-    pub comment: Option<Box<str>>,
-    /// The submitter's reasons; later ones are appended by verbs that carry one.
-    pub reasons: Vec<Reason>,
-    pub keep_output: bool,
-    /// This member's name in its batch, for dependencies by name.
-    pub batch_name: Option<Box<str>>,
-    /// Digest of the submitter's environment, when it was asked to be kept (stored once per distinct environment).
-    pub environment: Option<u128>,
-    pub ops: Vec<OpSpec>,
-    /// Who submitted: the principal, and for a generated job its parent.
-    pub submitted_by: Option<Box<str>>,
-    pub parent: Option<JobId>,
-}
+use super::ids::{ClusterMs, Index, JobId, LeaseId, Priority, Stamp, WallMs};
+pub use super::spec::*;
 
 /// Where an op stands. A lease lives inside the statuses that have one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpStatus {
     Queued,
-    Reserved(Lease),
-    Running(Lease),
+    Reserved(Box<Lease>),
+    Running(Box<Lease>),
     /// Running, and asked to stop.
-    Canceling(Lease, CancelSignal),
+    Canceling(Box<Lease>, CancelSignal),
     Success,
     Error,
     Canceled,
@@ -240,15 +75,25 @@ pub struct Op {
     pub kind: Arc<str>,
     pub priority: Priority,
     pub status: OpStatus,
+    /// `None` until its first lease.
+    pub runs: Option<Box<Runs>>,
+}
+
+/// What an op's leases and attempts have come to so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
     pub attempts: u32,
-    pub retries_left: u32,
+    /// Of the policy's retries.
+    pub retries_used: u32,
     pub lost: u32,
-    /// Losses in a row of commands that could not be started at all (reason `start_failed`).
+    /// Commands that could not be started at all (reason `start_failed`), in a row.
     pub start_failures: u32,
+    /// Attempt rows written so far; the next goes into the slot of this number modulo [`super::limits::ATTEMPTS_KEPT`].
+    pub recorded: u32,
     /// When it was reserved, started, ended: of the current or last attempt.
-    pub reserved_at: Option<WallMs>,
-    pub exec_at: Option<WallMs>,
-    pub ended_at: Option<WallMs>,
+    pub reserved_at: Stamp,
+    pub exec_at: Stamp,
+    pub ended_at: Stamp,
     /// The last lease that ended and how, so that an identical repeat is answered alike.
     pub last: Option<LastLease>,
 }
@@ -291,22 +136,39 @@ pub struct Job {
     pub id: JobId,
     pub shape: Arc<Shape>,
     pub policy: Arc<Policy>,
-    pub unique: Option<Arc<str>>,
     pub hold: Hold,
     pub ops: Box<[Op]>,
     pub received_at: WallMs,
-    pub started_at: Option<WallMs>,
-    pub ended_at: Option<WallMs>,
+    /// When its first op first ran.
+    pub started_at: Stamp,
+    /// Set if and only if it is final.
+    pub ended_at: Stamp,
     pub changed_at: WallMs,
     /// Index of the entry that last changed it; touches and progress do not.
     pub version: Index,
+    pub more: Option<Box<More>>,
+    /// What the spec weighs, against [`super::limits::JOB_TOTAL_BYTES_MAX`].
+    pub spec_bytes: u32,
+    pub archived: bool,
+}
+
+/// What most jobs never have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More {
+    pub unique: Option<Arc<str>>,
     /// Serial of the newest log line, from 1; 0 if none.
     pub log_serial: u64,
-    /// Log lines dropped because the log was full.
+    /// Log lines dropped, the oldest first, because the job had become too large.
     pub log_dropped: u64,
+    /// What its log lines, and what its results and outputs weigh.
+    pub log_bytes: u32,
+    pub output_bytes: u32,
     /// Reasons appended after submission.
     pub reasons: u32,
-    pub archived: bool,
+    /// Its own needs, where a resource group may overrule them.
+    pub own_needs: Option<Needs>,
+    /// Raised after failures for want of memory or time; a floor.
+    pub raised: Option<Needs>,
 }
 
 /// What claims look at. Jobs of one shape stand in one ordered set, so a claim costs the number of shapes (design 2.2).

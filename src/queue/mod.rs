@@ -14,10 +14,26 @@
 //! a function of nothing else. No I/O, no clock, no randomness, no floats, no hash order: both clocks stand in the entry.
 //! It cannot fail: a refusal is a value, and a broken invariant is a panic.
 
+mod attempt;
+mod check;
+mod history;
+mod intern;
+mod keys;
+mod life;
+mod ops;
+mod overlay;
+mod step;
+
 pub mod applied;
 pub mod command;
 pub mod ids;
 pub mod job;
+pub mod limits;
+pub mod order;
 pub mod refusal;
 pub mod rows;
 pub mod settings;
+mod spec;
+mod state;
+
+pub use state::State;

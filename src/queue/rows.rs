@@ -4,14 +4,18 @@
 //! cold ones (jobs that have ended, specs, kept answers) through [`Rows`]. A row is a pure function of the log, so reading
 //! one inside apply is deterministic. What is hot is rebuilt from rows at start ([`super::State::load`]).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     applied::{Answer, Position},
+    command::Free,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
-    job::{Attempt, Job, Json, LogLine, OpResult, Reason, Spec},
+    job::{Attempt, Job, Json, LogLine, OpResult, Reason, Spec, Status},
     settings::{Drain, Pool, Settings},
 };
 
@@ -57,6 +61,10 @@ pub enum RowKey {
     /// Dependencies of a blocked job.
     Waits(JobId),
     Environment(u128),
+    /// How many jobs ended in this minute of wall time and are not archived.
+    EndedMinute(u64),
+    /// A job that has ended, while not all that wait for it have heard.
+    Waking(JobId),
 }
 
 /// The value of a row.
@@ -64,7 +72,7 @@ pub enum RowKey {
 pub enum Row {
     Mark,
     Job(Box<Job>),
-    Spec(Box<Spec>),
+    Spec(Arc<Spec>),
     Result(OpResult),
     Attempt(Box<Attempt>),
     Log(LogLine),
@@ -77,6 +85,19 @@ pub enum Row {
     Pool(Pool),
     Settings(Settings),
     Limit(u32),
+    Count(u64),
+    Status(Status),
+    Worker(Box<Worker>),
+}
+
+/// A worker in the registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// What it says of itself: kind, host, version, slots, metadata.
+    pub info: Json,
+    pub expires: ClusterMs,
+    pub seen_at: WallMs,
+    pub resources: Option<Free>,
 }
 
 /// What is known of an idempotency name.
@@ -109,6 +130,26 @@ pub struct Counters {
     pub ended: u64,
 }
 
+impl Counters {
+    /// One more job has ended like this.
+    pub fn count_end(&mut self, status: Status) {
+        let total = match status {
+            Status::Success => &mut self.succeeded,
+            Status::Error => &mut self.failed,
+            Status::Canceled => &mut self.canceled,
+            Status::Queued
+            | Status::Delayed
+            | Status::Blocked
+            | Status::Buried
+            | Status::Reserved
+            | Status::Running
+            | Status::Canceling => panic!("a job that has ended is final"),
+        };
+        *total += 1;
+        self.ended += 1;
+    }
+}
+
 /// Everything one batch of entries changed: `None` deletes. A job's removal also drops all rows that begin with its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -116,7 +157,7 @@ pub struct Changes {
     /// Jobs whose every row goes (specs, results, attempts, logs, ...); applied before `rows`.
     pub dropped_jobs: Vec<JobId>,
     /// Idempotency names whose every slot goes; applied before `rows`.
-    pub dropped_names: Vec<(Arc<str>, Arc<str>)>,
+    pub dropped_names: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// The durable rows as of the last stored batch.

@@ -1,0 +1,202 @@
+//! What attempts leave behind, and what becomes of a job when one ends badly (design 2.2).
+
+use super::{
+    command::Report,
+    ids::{ClusterMs, JobId, WallMs},
+    job::{Attempt, Hold, Job, LogLine, OnFailure, Reason},
+    limits,
+    rows::{Row, RowKey},
+    step::Writer,
+};
+
+/// Records the attempt that the current op's lease was, before that lease ends.
+///
+/// Attempts that never ran have number 0: they are kept for their reason.
+pub fn record(job: &mut Job, writer: &mut Writer, reason: Option<&str>, report: &Report) {
+    let op = job.current();
+    let lease = job.ops[op].status.lease().expect("an attempt is recorded while its lease lasts").clone();
+    let runs = job.ops[op].runs();
+    let ran = runs.exec_at.time().is_some();
+    let mut attempt = Attempt {
+        number: if ran { runs.attempts } else { 0 },
+        lease: lease.id,
+        worker: lease.holder.worker.clone(),
+        host: lease.holder.host.clone(),
+        pid: lease.holder.pid,
+        started_at: runs.exec_at.time(),
+        ended_at: Some(writer.clocks.wall),
+        exit_code: report.exit_code,
+        fail_reason: reason.map(Into::into),
+        error: report.error.clone(),
+        wall_ms: report.wall_ms,
+        cpu_ms: report.cpu_ms,
+        peak_ram_mb: report.peak_ram_mb,
+        stdout: report.stdout.clone(),
+        stderr: report.stderr.clone(),
+        shell: report.shell.clone(),
+    };
+    fit(job, writer, &mut attempt);
+    put(job, writer, op, attempt);
+}
+
+/// An op that never had a lease of its own but ended: the reason stands where an attempt's would.
+pub fn record_unrun(job: &mut Job, writer: &mut Writer, op: usize, reason: &str, error: Option<&str>) {
+    let attempt = Attempt {
+        ended_at: Some(writer.clocks.wall),
+        fail_reason: Some(reason.into()),
+        error: error.map(Into::into),
+        ..Attempt::default()
+    };
+    put(job, writer, op, attempt);
+}
+
+fn put(job: &mut Job, writer: &mut Writer, op: usize, attempt: Attempt) {
+    let runs = job.ops[op].runs_mut();
+    let slot = runs.recorded % limits::ATTEMPTS_KEPT;
+    runs.recorded = runs.recorded.wrapping_add(1);
+    writer.changes.put(RowKey::Attempt(job.id, op as u32, slot), Row::Attempt(Box::new(attempt)));
+}
+
+/// Makes room for an attempt's outputs; where there is none, they are not kept and say so.
+fn fit(job: &mut Job, writer: &mut Writer, attempt: &mut Attempt) {
+    const OMITTED: &str = "... omitted: the job has kept all that it may ...";
+    free_oldest(job, writer);
+    let bytes = output_bytes(attempt);
+    if has_room(job, bytes) {
+        return count_output(job, writer, bytes);
+    }
+    for output in [&mut attempt.stdout, &mut attempt.stderr] {
+        *output = output.as_ref().map(|_| OMITTED.into());
+    }
+}
+
+/// The attempt whose slot is taken next frees what it weighs.
+fn free_oldest(job: &mut Job, writer: &Writer) {
+    let op = job.current();
+    let recorded = job.ops[op].runs().recorded;
+    if recorded < limits::ATTEMPTS_KEPT {
+        return;
+    }
+    let key = RowKey::Attempt(job.id, op as u32, recorded % limits::ATTEMPTS_KEPT);
+    if let Some(Row::Attempt(old)) = writer.read(&key) {
+        let more = job.more_mut();
+        more.output_bytes = more.output_bytes.saturating_sub(output_bytes(&old) as u32);
+    }
+}
+
+fn output_bytes(attempt: &Attempt) -> u64 {
+    let len = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len() as u64);
+    len(&attempt.stdout) + len(&attempt.stderr)
+}
+
+/// Whether the job may keep `bytes` more of results and outputs. Log lines make room.
+pub fn has_room(job: &Job, bytes: u64) -> bool {
+    u64::from(job.spec_bytes) + u64::from(job.more().output_bytes) + bytes <= limits::JOB_TOTAL_BYTES_MAX
+}
+
+/// Counts `bytes` of results and outputs, for which there is room, against the job's total.
+pub fn count_output(job: &mut Job, writer: &mut Writer, bytes: u64) {
+    if bytes > 0 {
+        job.more_mut().output_bytes += u32::try_from(bytes).expect("there was room for it");
+        drop_lines(job, writer);
+    }
+}
+
+/// Appends lines to the job's log; `at` op.
+pub fn append_log(job: &mut Job, writer: &mut Writer, op: usize, lines: &[(Box<str>, Box<str>)]) {
+    for (kind, text) in lines {
+        let line = LogLine { op: op as u32, at: writer.clocks.wall, kind: kind.clone(), text: text.clone() };
+        let (id, more) = (job.id, job.more_mut());
+        more.log_serial += 1;
+        more.log_bytes = more.log_bytes.saturating_add(line_bytes(&line));
+        writer.changes.put(RowKey::Log(id, more.log_serial), Row::Log(line));
+    }
+    if !lines.is_empty() {
+        drop_lines(job, writer);
+    }
+}
+
+fn line_bytes(line: &LogLine) -> u32 {
+    (line.kind.len() + line.text.len() + 16) as u32
+}
+
+/// Drops the oldest log lines until the job weighs no more than it may.
+fn drop_lines(job: &mut Job, writer: &mut Writer) {
+    let others = u64::from(job.spec_bytes) + u64::from(job.more().output_bytes);
+    while others + u64::from(job.more().log_bytes) > limits::JOB_TOTAL_BYTES_MAX {
+        let (id, more) = (job.id, job.more_mut());
+        if more.log_dropped == more.log_serial {
+            return;
+        }
+        more.log_dropped += 1;
+        let key = RowKey::Log(id, more.log_dropped);
+        let Some(Row::Log(line)) = writer.read(&key) else { panic!("a log has no gaps between dropped and newest") };
+        more.log_bytes = more.log_bytes.saturating_sub(line_bytes(&line));
+        writer.changes.delete(key);
+    }
+}
+
+/// Appends to the trail of reasons, which keeps the newest.
+pub fn append_reason(job: &mut Job, writer: &mut Writer, source: &str, text: &str) {
+    let (id, more) = (job.id, job.more_mut());
+    let reason = Reason { source: source.into(), text: text.into(), at: writer.clocks.wall };
+    writer.changes.put(RowKey::Reason(id, more.reasons % limits::REASONS_KEPT), Row::Reason(reason));
+    more.reasons = more.reasons.wrapping_add(1);
+}
+
+/// What becomes of a job whose op will not be tried again.
+pub fn give_up(job: &mut Job, writer: &mut Writer) {
+    match job.policy.on_failure {
+        OnFailure::Bury => job.hold = Hold::Buried,
+        OnFailure::Error => fail(job, writer),
+    }
+}
+
+/// The current op → error, the later ones with it.
+pub fn fail(job: &mut Job, writer: &mut Writer) {
+    for op in job.current() + 1..job.ops.len() {
+        record_unrun(job, writer, op, "preceding_op", None);
+    }
+    job.fail_rest(writer.clocks.wall);
+}
+
+/// One more loss of the current op, whose lease has ended: run again, or given up (design 2.2, expiry).
+pub fn lose(job: &mut Job, writer: &mut Writer) {
+    let limit = job.policy.lost_limit;
+    let runs = job.current_op_mut().runs_mut();
+    runs.lost = runs.lost.saturating_add(1);
+    if job.policy.rerun_on_loss && job.current_op().runs().lost <= limit {
+        job.hold = Hold::None;
+        return;
+    }
+    give_up(job, writer);
+}
+
+/// Holds the job for `delay_ms`, or not at all.
+pub fn delay(job: &mut Job, now: ClusterMs, delay_ms: u64) {
+    job.hold = if delay_ms == 0 { Hold::None } else { Hold::Delayed(now.after(delay_ms)) };
+}
+
+/// How long the `failures`-th failure in a row (from 1) keeps a job waiting: base, twice that each time, up to a cap, plus
+/// up to base of jitter. The jitter is a function of job and attempt, so every replica finds the same.
+pub fn back_off(job: &Job, failures: u32) -> u64 {
+    let (base, cap) = (job.policy.backoff_base_ms, job.policy.backoff_cap_ms);
+    let doubled = base.saturating_mul(1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX));
+    let attempt = job.current_op().runs().recorded;
+    let jitter = mix(job.id, attempt) % base.saturating_add(1);
+    doubled.min(cap).saturating_add(jitter).min(limits::DELAY_MS_MAX)
+}
+
+/// splitmix64: fixed for ever, as replicas of different versions must agree.
+fn mix(id: JobId, attempt: u32) -> u64 {
+    let mut bits = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(attempt));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// How long the attempt has run: as its holder measured, else by the wall clocks of start and end.
+pub fn ran_ms(job: &Job, report: &Report, wall: WallMs) -> u64 {
+    let since = |at: WallMs| wall.0.saturating_sub(at.0);
+    report.wall_ms.unwrap_or_else(|| job.current_op().runs().exec_at.time().map_or(0, since))
+}

@@ -1,0 +1,57 @@
+//! One copy of what many jobs say alike.
+//!
+//! Counts uses itself instead of asking the `Arc`: rows on their way to disk hold clones too, and would keep a value that
+//! no live job uses any more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+#[derive(Debug)]
+pub struct Interner<T: ?Sized + Ord> {
+    known: BTreeMap<Arc<T>, u64>,
+}
+
+impl<T: ?Sized + Ord> Clone for Interner<T> {
+    fn clone(&self) -> Self {
+        Self { known: self.known.clone() }
+    }
+}
+
+impl<T: ?Sized + Ord> Default for Interner<T> {
+    fn default() -> Self {
+        Self { known: BTreeMap::new() }
+    }
+}
+
+impl<T: ?Sized + Ord> Interner<T> {
+    /// The shared copy of `value`, with one more use.
+    pub fn share(&mut self, value: &Arc<T>) -> Arc<T> {
+        if let Some(uses) = self.known.get_mut(value) {
+            *uses += 1;
+            let (shared, _) = self.known.get_key_value(value).expect("it was there a line ago");
+            return shared.clone();
+        }
+        self.known.insert(value.clone(), 1);
+        value.clone()
+    }
+
+    /// One use less; the last one lets it go.
+    pub fn release(&mut self, value: &Arc<T>) {
+        let uses = self.known.get_mut(value).expect("what is released was shared before");
+        *uses -= 1;
+        if *uses == 0 {
+            self.known.remove(value);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub fn contains(&self, value: &T) -> bool {
+        self.known.contains_key(value)
+    }
+}

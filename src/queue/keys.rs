@@ -1,0 +1,166 @@
+//! Idempotency keys: a write repeated under its key has one effect and one answer (P7, design 2.2).
+//!
+//! A key is a name and a rising number. Of each name the state holds the highest number in memory and the answers to the
+//! last 1024 in rows. A number above the highest is new for certain and costs no read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    applied::Answer,
+    command::Key,
+    ids::ClusterMs,
+    limits,
+    refusal::Refusal,
+    rows::{KeyName, KeySlot, Row, RowKey, Rows},
+    step::Step,
+};
+
+/// Uses are noted in steps of this many milliseconds, rounded up, so that a busy name does not move in the index with every
+/// request.
+const USE_STEP_MS: u64 = 10_000;
+
+type Principal = Arc<str>;
+type Name = Arc<str>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    names: BTreeMap<Principal, BTreeMap<Name, KeyName>>,
+    by_use: BTreeSet<(ClusterMs, Principal, Name)>,
+}
+
+/// What is known of a key.
+pub enum Seen {
+    First,
+    Answered(Answer),
+    Refused(Refusal),
+}
+
+impl Keys {
+    pub fn load(rows: &dyn Rows) -> Self {
+        let mut keys = Keys::default();
+        rows.scan(&RowKey::KeyName("".into(), "".into()), &mut |key, row| {
+            let (RowKey::KeyName(principal, name), Row::KeyName(known)) = (key, row) else {
+                panic!("a key name's row holds what is known of it")
+            };
+            keys.set(&principal, &name, known);
+            true
+        });
+        keys
+    }
+
+    fn known(&self, principal: &str, name: &str) -> Option<KeyName> {
+        self.names.get(principal)?.get(name).copied()
+    }
+
+    fn set(&mut self, principal: &Principal, name: &Name, known: KeyName) {
+        let names = match self.names.get_mut(principal) {
+            Some(names) => names,
+            None => self.names.entry(principal.clone()).or_default(),
+        };
+        let before = match names.get_mut(name) {
+            Some(slot) => Some(std::mem::replace(slot, known).used),
+            None => names.insert(name.clone(), known).map(|before| before.used),
+        };
+        if before == Some(known.used) {
+            return;
+        }
+        if let Some(used) = before {
+            self.by_use.remove(&(used, principal.clone(), name.clone()));
+        }
+        self.by_use.insert((known.used, principal.clone(), name.clone()));
+    }
+
+    fn remove(&mut self, used: ClusterMs, principal: &Principal, name: &Name) {
+        self.by_use.remove(&(used, principal.clone(), name.clone()));
+        let names = self.names.get_mut(principal).expect("an indexed name is known");
+        names.remove(name);
+        if names.is_empty() {
+            self.names.remove(principal);
+        }
+    }
+
+    /// When the name that has been unused longest is dropped.
+    pub fn next_deadline(&self) -> Option<ClusterMs> {
+        self.by_use.first().map(|(used, ..)| used.after(limits::KEY_UNUSED_MS))
+    }
+
+    pub fn names(&self) -> usize {
+        self.by_use.len()
+    }
+
+    /// The next name whose time has come.
+    fn expired(&self, now: ClusterMs) -> Option<(ClusterMs, Principal, Name)> {
+        self.by_use.first().filter(|(used, ..)| used.after(limits::KEY_UNUSED_MS) <= now).cloned()
+    }
+}
+
+/// Whether this key has been answered before.
+pub fn look_up(step: &Step, key: &Key) -> Seen {
+    let Some(known) = step.state.keys.known(&step.principal, &key.name) else {
+        return match limits::check_key(key) {
+            Err(refusal) => Seen::Refused(refusal),
+            Ok(()) if step.state.keys.names() >= limits::KEY_NAMES_MAX => Seen::Refused(too_many_names()),
+            Ok(()) => Seen::First,
+        };
+    };
+    if let Err(refusal) = limits::check_key(key) {
+        return Seen::Refused(refusal);
+    }
+    if key.number > known.highest {
+        return Seen::First;
+    }
+    if known.highest - key.number >= limits::KEY_ANSWERS {
+        return Seen::Refused(Refusal::KeyExpired { oldest: known.highest - (limits::KEY_ANSWERS - 1) });
+    }
+    match step.read(&slot(step, key)) {
+        Some(Row::KeySlot(kept)) if kept.number == key.number => repeat(key, *kept),
+        _ => Seen::First,
+    }
+}
+
+fn repeat(key: &Key, kept: KeySlot) -> Seen {
+    if kept.digest == key.digest {
+        return Seen::Answered(kept.answer);
+    }
+    let message = format!("idempotency key {}/{} was used for another request; use a new number", key.name, key.number);
+    Seen::Refused(Refusal::Conflict { message: message.into() })
+}
+
+fn too_many_names() -> Refusal {
+    let message = "too many idempotency names are in use; repeat under a name that is known, or wait";
+    Refusal::Busy { message: message.into() }
+}
+
+/// Keeps the first answer to a key.
+pub fn keep(step: &mut Step, key: &Key, answer: &Answer) {
+    let row = KeySlot { number: key.number, digest: key.digest, index: step.index, answer: answer.clone() };
+    let slot = slot(step, key);
+    step.state.changes.put(slot, Row::KeySlot(Box::new(row)));
+    let principal = step.principal.clone();
+    let before = step.state.keys.known(&principal, &key.name);
+    let highest = before.map_or(key.number, |known| known.highest.max(key.number));
+    let known =
+        KeyName { highest, used: ClusterMs(step.now().0.checked_next_multiple_of(USE_STEP_MS).unwrap_or(u64::MAX)) };
+    step.state.keys.set(&principal, &key.name, known);
+    step.state.changes.put(RowKey::KeyName(principal, key.name.clone()), Row::KeyName(known));
+}
+
+/// Drops the names whose time has come, at most `piece`; says how many.
+pub fn expire(step: &mut Step, piece: usize) -> usize {
+    let mut dropped = 0;
+    while dropped < piece {
+        let Some((used, principal, name)) = step.state.keys.expired(step.now()) else { break };
+        step.state.keys.remove(used, &principal, &name);
+        step.state.changes.drop_name(&principal, &name);
+        dropped += 1;
+    }
+    dropped
+}
+
+fn slot(step: &Step, key: &Key) -> RowKey {
+    let slot = (key.number % limits::KEY_ANSWERS) as u32;
+    RowKey::KeySlot(step.principal.clone(), key.name.clone(), slot)
+}

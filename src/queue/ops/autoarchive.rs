@@ -1,0 +1,68 @@
+//! autoarchive: by age, in bounded pieces; by hand, or by the replicated policy, which also deletes.
+
+use crate::queue::{
+    applied::Answer,
+    command::Autoarchive,
+    ids::{JobId, WallMs},
+    limits,
+    ops::{archive, delete},
+    rows::RowKey,
+    step::Step,
+};
+
+pub fn autoarchive(step: &mut Step, wanted: &Autoarchive) -> Answer {
+    if let Err(refusal) = limits::check_range("limit", wanted.limit, 1, limits::AUTOARCHIVE_PIECE) {
+        return Answer::Refused(refusal);
+    }
+    let cutoff = wanted.age_ms.map_or(WallMs(u64::MAX), |age_ms| WallMs(step.wall().0.saturating_sub(age_ms)));
+    let piece = archive_before(step, cutoff, wanted.after, wanted.limit as usize);
+    let left = step.state.history.ended_before(&step.state.changes, step.rows, cutoff);
+    let next = piece.last().copied().filter(|_| left > 0 && piece.len() == wanted.limit as usize);
+    Answer::Archived { archived: piece.len() as u64, left, next }
+}
+
+fn archive_before(
+    step: &mut Step,
+    cutoff: WallMs,
+    after: Option<(WallMs, JobId)>,
+    limit: usize,
+) -> Vec<(WallMs, JobId)> {
+    let (at, id) = after.map_or((WallMs(0), JobId(0)), |(at, id)| (at, JobId(id.0.saturating_add(1))));
+    let piece = ended_before(step, &RowKey::EndedAt(at, id), cutoff, limit);
+    for (_, id) in &piece {
+        let job = step.ended(*id).expect("the index of ends names jobs that exist");
+        archive::move_over(step, job);
+    }
+    piece
+}
+
+fn ended_before(step: &Step, from: &RowKey, cutoff: WallMs, limit: usize) -> Vec<(WallMs, JobId)> {
+    let mut piece = Vec::new();
+    step.state.changes.scan(step.rows, from, &mut |key, _| {
+        let (RowKey::EndedAt(end, id) | RowKey::ArchivedAt(end, id)) = key else { panic!("a scan stays in its kind") };
+        let wanted = *end < cutoff && piece.len() < limit;
+        piece.extend(wanted.then_some((*end, *id)));
+        wanted
+    });
+    piece
+}
+
+/// What the settings want archived or deleted by now, at most `piece` of each.
+pub fn by_policy(step: &mut Step, piece: usize) {
+    let due = step.state.history.next_deadline(&step.state.settings);
+    if due.is_none_or(|due| due > step.wall()) {
+        return;
+    }
+    let settings = &step.state.settings;
+    let cutoff = |after_ms: Option<u64>| after_ms.and_then(|after_ms| step.wall().0.checked_sub(after_ms).map(WallMs));
+    let (archive, delete) = (cutoff(settings.archive_after_ms), cutoff(settings.delete_after_ms));
+    if let Some(cutoff) = archive {
+        archive_before(step, cutoff, None, piece);
+    }
+    if let Some(cutoff) = delete {
+        let from = RowKey::ArchivedAt(WallMs(0), JobId(0));
+        for (_, id) in ended_before(step, &from, cutoff, piece) {
+            delete::remove(step, id);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! delete: gone, and never comes back. Not while somebody holds it.
+
+use crate::queue::{
+    applied::{Answer, Effect, JobBrief},
+    ids::JobId,
+    job::{Job, Status},
+    refusal::Refusal,
+    rows::{Row, RowKey},
+    step::{Step, brief},
+};
+
+pub fn delete(step: &mut Step, ids: &[JobId]) -> Answer {
+    super::each(step, ids, None, delete_one)
+}
+
+fn delete_one(step: &mut Step, id: JobId) -> Result<JobBrief, Refusal> {
+    let found = step.find(id)?;
+    let job = found.job();
+    if job.status() == Status::Canceling {
+        return Err(Refusal::Canceling);
+    }
+    if let Some(lease) = job.lease() {
+        return Err(Refusal::Claimed { owner: lease.holder.worker.clone() });
+    }
+    let brief = brief(job, true);
+    remove(step, id);
+    Ok(brief)
+}
+
+/// The job and everything that names it.
+pub fn remove(step: &mut Step, id: JobId) {
+    match step.state.live.remove(&id) {
+        Some(job) => remove_live(step, &job),
+        None => remove_ended(step, id),
+    }
+    if let Some(Row::Spec(spec)) = step.read(&RowKey::Spec(id)) {
+        for group in &spec.groups {
+            step.state.changes.delete(RowKey::Group(group.clone(), id));
+        }
+    }
+    let changes = &mut step.state.changes;
+    changes.drop_job(id);
+    changes.delete(RowKey::Spec(id));
+    step.emit(Effect::Removed { job: id });
+}
+
+fn remove_live(step: &mut Step, job: &Job) {
+    step.state.order.remove(job);
+    step.state.shared.release(job);
+    step.state.touched.remove(&job.id);
+    step.state.changes.delete(RowKey::Live(job.id));
+}
+
+fn remove_ended(step: &mut Step, id: JobId) {
+    let job = step.ended(id).expect("a job that is removed was found");
+    let end = job.ended_at.time().expect("a job that has ended says when");
+    let state = &mut *step.state;
+    if let Some(unique) = &job.more().unique {
+        state.changes.delete(RowKey::Unique(unique.clone(), id));
+    }
+    if job.archived {
+        state.history.remove_archived(&mut state.changes, end, id);
+        state.changes.delete(RowKey::Archived(id));
+        state.counters.archived = state.counters.archived.saturating_sub(1);
+    } else {
+        state.history.remove_ended(&mut state.changes, end, id);
+        state.changes.delete(RowKey::Ended(id));
+    }
+    state.counters.ended = state.counters.ended.saturating_sub(1);
+}

@@ -1,0 +1,80 @@
+//! edit: another spec for a job that nobody holds (wrong directory, needs, queue, retries, ...).
+
+use std::sync::Arc;
+
+use crate::queue::{
+    applied::{Answer, JobBrief},
+    command::Edit,
+    ids::JobId,
+    job::{Job, OpStatus, Spec, Status},
+    ops::submit,
+    refusal::Refusal,
+    rows::{Row, RowKey},
+    step::{Found, Step},
+};
+
+pub fn edit(step: &mut Step, id: JobId, edit: &Edit) -> Answer {
+    Answer::Jobs(vec![edit_one(step, id, edit)])
+}
+
+fn edit_one(step: &mut Step, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal> {
+    let job = match step.find(id)? {
+        Found::Live(job) => job,
+        Found::Ended(job) => return Err(Refusal::Finished { status: job.status() }),
+    };
+    if job.status() == Status::Canceling {
+        return Err(Refusal::Canceling);
+    }
+    if let Some(lease) = job.lease() {
+        return Err(Refusal::Claimed { owner: lease.holder.worker.clone() });
+    }
+    let Some(spec) = &edit.spec else { return Ok(step.brief(id, false)) };
+    let Some(Row::Spec(old)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
+    check(step, job, &old, spec)?;
+    replace(step, id, &old, spec);
+    Ok(step.brief(id, true))
+}
+
+fn check(step: &Step, job: &Job, old: &Spec, new: &Spec) -> Result<(), Refusal> {
+    new.check()?;
+    if new.ops.len() != old.ops.len() {
+        return Err(Refusal::invalid("ops", "an edit changes ops, their number stays"));
+    }
+    for (at, (op, (old, new))) in job.ops.iter().zip(old.ops.iter().zip(&new.ops)).enumerate() {
+        if op.status != OpStatus::Queued && old != new {
+            return Err(Refusal::invalid(format!("ops[{at}]"), "this op has ended already"));
+        }
+        if old.depends != new.depends {
+            return Err(Refusal::invalid(format!("ops[{at}].depends"), "cannot be edited; submit a new job"));
+        }
+    }
+    let taken = new.unique.as_ref().and_then(|unique| step.state.order.unique(unique));
+    match taken.filter(|holder| *holder != job.id) {
+        Some(holder) => {
+            let message = format!("unique: job {holder} has this key");
+            Err(Refusal::Conflict { message: message.into() })
+        }
+        None => submit::check_room_for(step, new),
+    }
+}
+
+fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
+    for group in old.groups.difference(&new.groups) {
+        step.state.changes.delete(RowKey::Group(group.clone(), id));
+    }
+    for group in new.groups.difference(&old.groups) {
+        step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
+    }
+    step.state.changes.put(RowKey::Spec(id), Row::Spec(new.clone()));
+    let draft = submit::build(step, new, id);
+    step.reshape(id, |job| {
+        for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
+            (op.kind, op.priority) = (new.kind, new.priority);
+        }
+        (job.shape, job.policy, job.spec_bytes) = (draft.shape, draft.policy, draft.spec_bytes);
+        let unique = draft.more.and_then(|more| more.unique);
+        if unique != job.more().unique {
+            job.more_mut().unique = unique;
+        }
+    });
+}

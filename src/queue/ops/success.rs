@@ -1,0 +1,94 @@
+//! finish with success: the op is done, with its result and the jobs it brings along (design 2.2).
+
+use crate::queue::{
+    applied::Submitted,
+    attempt,
+    command::Report,
+    ids::JobId,
+    job::{Job, Json, LeaseEnd, OpResult, OpStatus},
+    limits,
+    ops::{
+        release::is_canceling,
+        submit::{self, Member},
+        touch,
+    },
+    refusal::Refusal,
+    rows::{Row, RowKey},
+    step::{Step, Writer},
+};
+
+pub struct Success<'a> {
+    pub result: &'a Option<Json>,
+    pub jobs: &'a [Member],
+    pub atomic: bool,
+    pub report: &'a Report,
+}
+
+pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal> {
+    let job = step.live(id).expect("its lease was found");
+    let canceling = is_canceling(job);
+    check_size(job, done)?;
+    let jobs = if canceling { Vec::new() } else { children(step, done)? };
+    step.change(id, |job, writer| {
+        if matches!(job.current_op().status, OpStatus::Reserved(_)) {
+            job.start(writer.clocks.wall);
+        }
+        touch::add_log(job, writer, &done.report.log, done.report.log_seq);
+        attempt::record(job, writer, None, done.report);
+        if !canceling {
+            keep_result(job, writer, OpResult { result: done.result.clone(), jobs });
+        }
+        let lease = job.end_lease(LeaseEnd::FinishedSuccess, writer.clocks.wall);
+        if !canceling {
+            job.succeed(writer.clocks.wall);
+        }
+        let rest = !job.status().is_final();
+        if rest && (canceling || lease.cancel_after) {
+            job.cancel_rest(writer.clocks.wall);
+        }
+    });
+    Ok(())
+}
+
+fn check_size(job: &Job, done: &Success) -> Result<(), Refusal> {
+    let bytes = done.result.as_ref().map_or(0, |json| json.0.len() as u64);
+    if attempt::has_room(job, bytes) {
+        return Ok(());
+    }
+    let message = format!("spec, outputs and results of a job must have at most {} bytes", limits::JOB_TOTAL_BYTES_MAX);
+    Err(Refusal::TooLarge { message: message.into() })
+}
+
+fn keep_result(job: &mut Job, writer: &mut Writer, result: OpResult) {
+    let bytes = result.result.as_ref().map_or(0, |json| json.0.len() as u64);
+    if bytes == 0 && result.jobs.is_empty() {
+        return;
+    }
+    attempt::count_output(job, writer, bytes);
+    writer.changes.put(RowKey::Result(job.id, job.current() as u32), Row::Result(result));
+}
+
+/// The jobs that come with the finish, in the same entry. With `atomic`, all of them or no finish.
+fn children(step: &mut Step, done: &Success) -> Result<Vec<Result<JobId, (Box<str>, Box<str>)>>, Refusal> {
+    if done.jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let results = match step.state.drain.refusal() {
+        Some(refusal) => vec![Err(refusal); done.jobs.len()],
+        None => submit::submit_batch(step, done.jobs, done.atomic),
+    };
+    if done.atomic
+        && let Some(fault) = results.iter().find_map(|result| result.as_ref().err().filter(is_fault))
+    {
+        return Err(fault.clone());
+    }
+    Ok(results.into_iter().map(told).collect())
+}
+
+fn is_fault(refusal: &&Refusal) -> bool {
+    **refusal != Refusal::Aborted
+}
+
+fn told(result: Result<Submitted, Refusal>) -> Result<JobId, (Box<str>, Box<str>)> {
+    result.map(|submitted| submitted.id).map_err(|refusal| (refusal.code().into(), refusal.to_string().into()))
+}

@@ -1,0 +1,247 @@
+//! Derived indexes: who is next, what is due, who holds what. Changed only here.
+//!
+//! Everything in here is a function of the live jobs, and [`super::invariants`] computes it anew to compare. A job is
+//! taken out before it changes and put back afterwards, so no change can forget an index.
+//!
+//! Claims look at shapes, not at jobs (design 2.2): ready jobs that no claim can tell apart (same queue, kind, limits,
+//! needs, resource group) stand in one set ordered by urgency, and a claim compares the heads of those sets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    ids::{ClusterMs, JobId, Priority, WallMs},
+    job::{Hold, Holder, Job, Shape, Status},
+};
+
+/// Ready jobs of one kind and shape: what one claim can take, another can as well.
+pub type ShapeKey = (Arc<str>, Arc<Shape>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    queues: BTreeMap<Arc<str>, Lane>,
+    /// Lease deadlines and delays.
+    due: BTreeSet<(ClusterMs, JobId)>,
+    run_at: BTreeSet<(WallMs, JobId)>,
+    /// Leases without a deadline: the pool's, within its own office.
+    pool: BTreeSet<JobId>,
+    held: BTreeSet<(Arc<Holder>, JobId)>,
+    limits: BTreeMap<Arc<str>, LimitUse>,
+    unique: BTreeMap<Arc<str>, JobId>,
+}
+
+/// One queue's live jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lane {
+    by_status: BTreeMap<Status, BTreeSet<JobId>>,
+    ready: BTreeMap<ShapeKey, BTreeSet<(Priority, JobId)>>,
+}
+
+/// What a limit group counts: leases, from claim to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct LimitUse {
+    running: u32,
+    /// Queues with ready jobs in this group, and how many shapes of them: who is woken when room appears.
+    waiting: BTreeMap<Arc<str>, u32>,
+}
+
+impl LimitUse {
+    fn is_empty(&self) -> bool {
+        self.running == 0 && self.waiting.is_empty()
+    }
+}
+
+impl Order {
+    pub fn insert(&mut self, job: &Job) {
+        let status = job.status();
+        let lane = entry(&mut self.queues, &job.shape.queue);
+        lane.by_status.entry(status).or_default().insert(job.id);
+        match status {
+            Status::Queued => self.insert_ready(job),
+            Status::Reserved | Status::Running | Status::Canceling => self.insert_held(job),
+            Status::Delayed | Status::Blocked | Status::Buried => {}
+            Status::Success | Status::Error | Status::Canceled => panic!("job {} is final and not live", job.id),
+        }
+        if let Some(due) = job.due() {
+            self.due.insert((due, job.id));
+        }
+        if let (Status::Delayed, Hold::RunAt(at)) = (status, &job.hold) {
+            self.run_at.insert((*at, job.id));
+        }
+        if let Some(unique) = &job.more().unique {
+            self.unique.insert(unique.clone(), job.id);
+        }
+    }
+
+    pub fn remove(&mut self, job: &Job) {
+        let status = job.status();
+        match status {
+            Status::Queued => self.remove_ready(job),
+            Status::Reserved | Status::Running | Status::Canceling => self.remove_held(job),
+            Status::Delayed | Status::Blocked | Status::Buried => {}
+            Status::Success | Status::Error | Status::Canceled => panic!("job {} is final and not live", job.id),
+        }
+        self.remove_from_lane(job, status);
+        if let Some(due) = job.due() {
+            self.due.remove(&(due, job.id));
+        }
+        if let (Status::Delayed, Hold::RunAt(at)) = (status, &job.hold) {
+            self.run_at.remove(&(*at, job.id));
+        }
+        if let Some(unique) = &job.more().unique {
+            self.unique.remove(unique);
+        }
+    }
+
+    fn remove_from_lane(&mut self, job: &Job, status: Status) {
+        let lane = self.queues.get_mut(&job.shape.queue).expect("a live job's queue has a lane");
+        let ids = lane.by_status.get_mut(&status).expect("a live job stands under its status");
+        ids.remove(&job.id);
+        if ids.is_empty() {
+            lane.by_status.remove(&status);
+        }
+        if lane.by_status.is_empty() {
+            self.queues.remove(&job.shape.queue);
+        }
+    }
+
+    fn insert_ready(&mut self, job: &Job) {
+        let key = (job.current_op().kind.clone(), job.shape.clone());
+        let lane = entry(&mut self.queues, &job.shape.queue);
+        if let Some(ready) = lane.ready.get_mut(&key) {
+            ready.insert((job.priority(), job.id));
+            return;
+        }
+        lane.ready.insert(key, BTreeSet::from([(job.priority(), job.id)]));
+        for limit in job.limits() {
+            let used = entry(&mut self.limits, limit);
+            *entry(&mut used.waiting, &job.shape.queue) += 1;
+        }
+    }
+
+    fn remove_ready(&mut self, job: &Job) {
+        let key = (job.current_op().kind.clone(), job.shape.clone());
+        let lane = self.queues.get_mut(&job.shape.queue).expect("a live job's queue has a lane");
+        let ready = lane.ready.get_mut(&key).expect("a queued job stands in its shape's set");
+        ready.remove(&(job.priority(), job.id));
+        if !ready.is_empty() {
+            return;
+        }
+        lane.ready.remove(&key);
+        for limit in job.limits() {
+            let used = self.limits.get_mut(limit).expect("a waiting shape is known to its limits");
+            let shapes = used.waiting.get_mut(&job.shape.queue).expect("a waiting shape is known to its limits");
+            *shapes -= 1;
+            if *shapes == 0 {
+                used.waiting.remove(&job.shape.queue);
+            }
+            if used.is_empty() {
+                self.limits.remove(limit);
+            }
+        }
+    }
+
+    fn insert_held(&mut self, job: &Job) {
+        let lease = job.lease().expect("these statuses have a lease");
+        self.held.insert((lease.holder.clone(), job.id));
+        if lease.deadline.is_none() {
+            self.pool.insert(job.id);
+        }
+        for limit in job.limits() {
+            entry(&mut self.limits, limit).running += 1;
+        }
+    }
+
+    fn remove_held(&mut self, job: &Job) {
+        let lease = job.lease().expect("these statuses have a lease");
+        self.held.remove(&(lease.holder.clone(), job.id));
+        self.pool.remove(&job.id);
+        for limit in job.limits() {
+            let used = self.limits.get_mut(limit).expect("a held job is counted by its limits");
+            used.running -= 1;
+            if used.is_empty() {
+                self.limits.remove(limit);
+            }
+        }
+    }
+
+    /// The queue's ready shapes.
+    pub fn ready(&self, queue: &str) -> impl Iterator<Item = (&ShapeKey, &BTreeSet<(Priority, JobId)>)> {
+        self.queues.get(queue).into_iter().flat_map(|lane| &lane.ready)
+    }
+
+    /// The most urgent ready job of a shape.
+    pub fn head(&self, key: &ShapeKey) -> Option<(Priority, JobId)> {
+        self.queues.get(&key.1.queue)?.ready.get(key)?.first().copied()
+    }
+
+    pub fn running(&self, limit: &str) -> u32 {
+        self.limits.get(limit).map_or(0, |used| used.running)
+    }
+
+    /// Limit groups that live jobs use.
+    pub fn limits_in_use(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.limits.iter().map(|(name, used)| (name, used.running))
+    }
+
+    /// Queues in which ready jobs wait for room in `limit`.
+    pub fn waiting_for(&self, limit: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.limits.get(limit).into_iter().flat_map(|used| used.waiting.keys())
+    }
+
+    pub fn unique(&self, key: &str) -> Option<JobId> {
+        self.unique.get(key).copied()
+    }
+
+    /// The earliest lease deadline or delay.
+    pub fn first_due(&self) -> Option<(ClusterMs, JobId)> {
+        self.due.first().copied()
+    }
+
+    pub fn first_run_at(&self) -> Option<(WallMs, JobId)> {
+        self.run_at.first().copied()
+    }
+
+    /// Jobs under leases without a deadline.
+    pub fn pool(&self) -> &BTreeSet<JobId> {
+        &self.pool
+    }
+
+    /// Jobs that somebody holds, by holder: worker, host, process.
+    pub fn held(&self) -> &BTreeSet<(Arc<Holder>, JobId)> {
+        &self.held
+    }
+
+    pub fn queues(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Lane)> {
+        self.queues.iter()
+    }
+
+    pub fn lane(&self, queue: &str) -> Option<&Lane> {
+        self.queues.get(queue)
+    }
+}
+
+impl Lane {
+    pub fn count(&self, status: Status) -> usize {
+        self.by_status.get(&status).map_or(0, BTreeSet::len)
+    }
+
+    /// Jobs of this status, from `from` on, in the order of their ids.
+    pub fn ids(&self, status: Status, from: JobId) -> impl Iterator<Item = JobId> {
+        self.by_status.get(&status).into_iter().flat_map(move |ids| ids.range(from..).copied())
+    }
+
+    pub fn ready(&self) -> &BTreeMap<ShapeKey, BTreeSet<(Priority, JobId)>> {
+        &self.ready
+    }
+}
+
+/// `map.entry(key).or_default()` that clones the key only when it is new.
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &Arc<str>) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.clone(), V::default());
+    }
+    map.get_mut(key).expect("it was put there a line ago")
+}

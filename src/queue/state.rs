@@ -1,0 +1,196 @@
+//! The replicated state: what is hot, in memory, and how an entry of the log changes it.
+//!
+//! Hot is what a claim, a deadline or a check may need at once: live jobs, their order, keys, settings. Everything else
+//! (specs, results, jobs that have ended) stands in rows only. The state is a function of its rows ([`State::load`]), and
+//! its rows are a function of the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    applied::{Answer, Applied, NextDeadline, Position},
+    command::{Command, Entry, Request},
+    history::History,
+    ids::{Index, JobId},
+    intern::Interner,
+    job::{Job, Policy, Shape},
+    keys::{self, Keys},
+    ops::{self, worker::Workers},
+    order::Order,
+    rows::{Changes, Counters, Row, RowKey, Rows},
+    settings::{Drain, Pool, Settings},
+    step::Step,
+};
+
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(super) counters: Counters,
+    pub(super) live: BTreeMap<JobId, Box<Job>>,
+    pub(super) order: Order,
+    pub(super) shared: Shared,
+    pub(super) keys: Keys,
+    pub(super) history: History,
+    pub(super) drain: Drain,
+    pub(super) pool: Pool,
+    pub(super) settings: Settings,
+    /// Paused queues; the empty name stands for all.
+    pub(super) paused: BTreeSet<Arc<str>>,
+    /// Limit groups with a ceiling.
+    pub(super) limits: BTreeMap<Arc<str>, u32>,
+    pub(super) workers: Workers,
+    /// Live jobs whose row is older than they are.
+    pub(super) touched: BTreeSet<JobId>,
+    pub(super) changes: Changes,
+}
+
+/// One copy of what many live jobs say alike.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    pub shapes: Interner<Shape>,
+    pub policies: Interner<Policy>,
+    pub words: Interner<str>,
+}
+
+impl State {
+    /// Applies one entry of the log: a function of the state, the rows and the entry, and of nothing else.
+    ///
+    /// `rows` are the rows as of the last [`State::take_changes`] that was stored.
+    pub fn apply(&mut self, rows: &dyn Rows, index: Index, entry: &Entry) -> Applied {
+        let mut step = Step::begin(self, rows, index, entry);
+        let answers = entry.requests.iter().map(|request| answer(&mut step, request)).collect();
+        let effects = step.end();
+        Applied { answers, effects }
+    }
+
+    /// What has changed since the last call, to be stored in one batch.
+    pub fn take_changes(&mut self) -> Changes {
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(job) = self.live.get(&id) {
+                self.changes.put(RowKey::Live(id), Row::Job(job.clone()));
+            }
+        }
+        self.changes.put(RowKey::Counters, Row::Counters(self.counters));
+        std::mem::take(&mut self.changes)
+    }
+
+    /// When the next tick is wanted. A deadline in the past means: at once.
+    pub fn next_deadline(&self) -> NextDeadline {
+        let due = self.order.first_due().map(|(at, _)| at);
+        let cluster = [due, self.keys.next_deadline(), self.workers.next_deadline()].into_iter().flatten().min();
+        let run_at = self.order.first_run_at().map(|(at, _)| at);
+        let wall = [run_at, self.history.next_deadline(&self.settings)].into_iter().flatten().min();
+        NextDeadline { cluster, wall }
+    }
+
+    /// Where the state stands: index, clocks and office of the last entry.
+    pub fn position(&self) -> Position {
+        self.counters.position
+    }
+
+    /// The state that these rows are of.
+    pub fn load(rows: &dyn Rows) -> Self {
+        let mut state = State::default();
+        if let Some(Row::Counters(counters)) = rows.get(&RowKey::Counters) {
+            state.counters = counters;
+        }
+        state.load_settings(rows);
+        rows.scan(&RowKey::Live(JobId(0)), &mut |_, row| {
+            let Row::Job(job) = row else { panic!("the row of a live job holds a job") };
+            state.adopt(job);
+            true
+        });
+        state.keys = Keys::load(rows);
+        state.history = History::load(rows);
+        state.workers = Workers::load(rows);
+        state
+    }
+
+    fn load_settings(&mut self, rows: &dyn Rows) {
+        if let Some(Row::Drain(drain)) = rows.get(&RowKey::Drain) {
+            self.drain = drain;
+        }
+        if let Some(Row::Pool(pool)) = rows.get(&RowKey::Pool) {
+            self.pool = pool;
+        }
+        if let Some(Row::Settings(settings)) = rows.get(&RowKey::Settings) {
+            self.settings = settings;
+        }
+        rows.scan(&RowKey::Paused("".into()), &mut |key, _| {
+            let RowKey::Paused(queue) = key else { panic!("a scan stays within its kind") };
+            self.paused.insert(queue)
+        });
+        rows.scan(&RowKey::Limit("".into()), &mut |key, row| {
+            let (RowKey::Limit(name), Row::Limit(max)) = (key, row) else { panic!("a limit's row holds its ceiling") };
+            self.limits.insert(name, max);
+            true
+        });
+    }
+
+    /// Takes a live job in: shares what it says alike with others, and enters it into the order.
+    pub(super) fn adopt(&mut self, mut job: Box<Job>) {
+        self.shared.adopt(&mut job);
+        self.order.insert(&job);
+        self.live.insert(job.id, job);
+    }
+}
+
+impl Shared {
+    fn adopt(&mut self, job: &mut Job) {
+        job.shape = self.shapes.share(&job.shape);
+        job.policy = self.policies.share(&job.policy);
+        for op in &mut job.ops {
+            op.kind = self.words.share(&op.kind);
+        }
+    }
+
+    pub fn release(&mut self, job: &Job) {
+        self.shapes.release(&job.shape);
+        self.policies.release(&job.policy);
+        for op in &job.ops {
+            self.words.release(&op.kind);
+        }
+    }
+}
+
+/// One request: its key first (design 2.2), then its verb.
+fn answer(step: &mut Step, request: &Request) -> Answer {
+    step.principal = request.principal.clone();
+    let Some(key) = &request.key else { return dispatch(step, &request.command) };
+    match keys::look_up(step, key) {
+        keys::Seen::First => {
+            let answer = dispatch(step, &request.command);
+            keys::keep(step, key, &answer);
+            answer
+        }
+        keys::Seen::Answered(answer) => answer,
+        keys::Seen::Refused(refusal) => Answer::Refused(refusal),
+    }
+}
+
+fn dispatch(step: &mut Step, command: &Command) -> Answer {
+    let answer = match command {
+        Command::Tick { hold_wall } => ops::expire::tick(step, *hold_wall),
+        Command::Submit { jobs, atomic } => ops::submit::submit(step, jobs, *atomic),
+        Command::Claim(claim) => ops::claim::claim(step, claim),
+        Command::Leases { items, claim } => ops::leases::leases(step, items, claim.as_ref()),
+        Command::Cancel { ids, how, reason } => ops::cancel::cancel(step, ids, *how, reason.as_deref()),
+        Command::Kick { ids } => ops::kick::kick(step, ids),
+        Command::Bury { ids, reason } => ops::bury::bury(step, ids, reason.as_deref()),
+        Command::Priority { ids, priority } => ops::priority::priority(step, ids, *priority),
+        Command::Archive { ids } => ops::archive::archive(step, ids),
+        Command::Autoarchive(wanted) => ops::autoarchive::autoarchive(step, wanted),
+        Command::Delete { ids } => ops::delete::delete(step, ids),
+        Command::Edit { id, edit } => ops::edit::edit(step, *id, edit),
+        Command::Drain { drained, reason } => ops::drain::drain(step, *drained, reason.as_deref()),
+        Command::Pause { queue, paused } => ops::pause::pause(step, queue.as_ref(), *paused),
+        Command::Pool(change) => ops::pool::pool(step, change),
+        Command::Limit { name, max } => ops::limit::limit(step, name, *max),
+        Command::Settings(change) => ops::settings::settings(step, change),
+        Command::Worker(change) => ops::worker::worker(step, change),
+    };
+    let state = &mut *step.state;
+    state.history.refresh(&state.changes, step.rows);
+    answer
+}

@@ -1,0 +1,245 @@
+//! One entry being applied: where it stands, and the few ways in which verbs change the state.
+//!
+//! Verbs go through [`Step::change`], [`Step::admit`] and [`Step::revive`]; these keep the indexes, rows, counters and
+//! effects true, so that a verb is only its rule.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    applied::{Effect, JobBrief, Position},
+    command::{Clocks, Entry},
+    ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
+    job::{Job, Office, Status},
+    ops,
+    refusal::Refusal,
+    rows::{Changes, Row, RowKey, Rows},
+    state::State,
+};
+
+pub struct Step<'a> {
+    pub state: &'a mut State,
+    pub rows: &'a dyn Rows,
+    pub index: Index,
+    pub clocks: Clocks,
+    pub office: Office,
+    /// Who asked for the request at hand.
+    pub principal: Arc<str>,
+    effects: Vec<Effect>,
+    /// Queues in which a claim may now find something.
+    ready: BTreeSet<Arc<str>>,
+}
+
+/// What a change of one job may write besides the job.
+pub struct Writer<'a> {
+    pub changes: &'a mut Changes,
+    pub rows: &'a dyn Rows,
+    pub clocks: Clocks,
+}
+
+/// A job, wherever it stands.
+pub enum Found<'a> {
+    Live(&'a Job),
+    Ended(Box<Job>),
+}
+
+impl Writer<'_> {
+    pub fn read(&self, key: &RowKey) -> Option<Row> {
+        self.changes.read(self.rows, key)
+    }
+}
+
+impl Found<'_> {
+    pub fn job(&self) -> &Job {
+        match self {
+            Found::Live(job) => job,
+            Found::Ended(job) => job,
+        }
+    }
+}
+
+impl<'a> Step<'a> {
+    pub fn begin(state: &'a mut State, rows: &'a dyn Rows, index: Index, entry: &Entry) -> Self {
+        let before = state.counters.position;
+        assert!(index > before.index, "entry {index} comes after {}", before.index);
+        // A leader starts its cluster clock from the last stamp in the log, so this maximum is a guard and no rule.
+        let cluster = entry.clocks.cluster.max(before.clocks.cluster);
+        let clocks = Clocks { cluster, wall: entry.clocks.wall };
+        state.counters.position = Position { index, clocks, office: entry.office };
+        let (effects, ready) = (Vec::new(), BTreeSet::new());
+        let mut step =
+            Self { state, rows, index, clocks, office: entry.office, principal: Arc::from(""), effects, ready };
+        if (before.office.node, before.office.incarnation) != (entry.office.node, entry.office.incarnation) {
+            ops::expire::end_grace_of_old_pool(&mut step);
+        }
+        step
+    }
+
+    pub fn end(mut self) -> Vec<Effect> {
+        self.effects.extend(self.ready.into_iter().map(|queue| Effect::Ready { queue }));
+        self.effects
+    }
+
+    pub fn now(&self) -> ClusterMs {
+        self.clocks.cluster
+    }
+
+    pub fn wall(&self) -> WallMs {
+        self.clocks.wall
+    }
+
+    pub fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub fn read(&self, key: &RowKey) -> Option<Row> {
+        self.state.changes.read(self.rows, key)
+    }
+
+    pub fn live(&self, id: JobId) -> Option<&Job> {
+        self.state.live.get(&id).map(|job| &**job)
+    }
+
+    /// A job that has ended, archived or not.
+    pub fn ended(&self, id: JobId) -> Option<Box<Job>> {
+        let row = self.read(&RowKey::Ended(id)).or_else(|| self.read(&RowKey::Archived(id)))?;
+        let Row::Job(job) = row else { panic!("the row of a job that has ended holds a job") };
+        Some(job)
+    }
+
+    pub fn find(&self, id: JobId) -> Result<Found<'_>, Refusal> {
+        if let Some(job) = self.live(id) {
+            return Ok(Found::Live(job));
+        }
+        self.ended(id).map(Found::Ended).ok_or(Refusal::NotFound { id })
+    }
+
+    /// What a verb answers about a live job.
+    pub fn brief(&self, id: JobId, changed: bool) -> JobBrief {
+        self.find(id).map(|found| brief(found.job(), changed)).expect("a verb answers about a job that it found")
+    }
+
+    /// Changes a live job. If that ends it, it leaves memory.
+    pub fn change<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
+        let State { live, order, changes, touched, .. } = &mut *self.state;
+        let job = live.get_mut(&id).expect("a verb changes a job that it found");
+        order.remove(job);
+        let held = job.lease().is_some();
+        let answer = edit(job, &mut Writer { changes, rows: self.rows, clocks: self.clocks });
+        job.version = self.index;
+        job.changed_at = self.clocks.wall;
+        let (status, freed) = (job.status(), held && job.lease().is_none());
+        if freed {
+            let waiting = job.shape.limits.iter().flat_map(|limit| order.waiting_for(limit));
+            self.ready.extend(waiting.cloned());
+        }
+        self.effects.push(Effect::Changed { job: id, status });
+        if status.is_final() {
+            let job = live.remove(&id).expect("it was there a line ago");
+            self.retire(job);
+            return answer;
+        }
+        order.insert(job);
+        touched.insert(id);
+        if status == Status::Queued {
+            self.ready.insert(job.shape.queue.clone());
+        }
+        answer
+    }
+
+    /// Changes what is no news to anybody: the version stays.
+    pub fn renew<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
+        let State { live, order, changes, touched, .. } = &mut *self.state;
+        let job = live.get_mut(&id).expect("a verb changes a job that it found");
+        order.remove(job);
+        let answer = edit(job, &mut Writer { changes, rows: self.rows, clocks: self.clocks });
+        order.insert(job);
+        touched.insert(id);
+        answer
+    }
+
+    /// Changes what a live job shares with others; it must not end by that.
+    pub fn reshape(&mut self, id: JobId, edit: impl FnOnce(&mut Job)) {
+        let mut job = self.state.live.remove(&id).expect("a verb changes a job that it found");
+        self.state.order.remove(&job);
+        self.state.shared.release(&job);
+        edit(&mut job);
+        (job.version, job.changed_at) = (self.index, self.clocks.wall);
+        self.enter(job);
+    }
+
+    /// A job that was not there, or not like this, is live.
+    fn enter(&mut self, job: Box<Job>) {
+        let status = job.status();
+        self.effects.push(Effect::Changed { job: job.id, status });
+        if status == Status::Queued {
+            self.ready.insert(job.shape.queue.clone());
+        }
+        self.state.touched.insert(job.id);
+        self.state.adopt(job);
+    }
+
+    /// Takes in a new job.
+    pub fn admit(&mut self, job: Box<Job>) {
+        self.effects.push(Effect::Posted { job: job.id });
+        self.enter(job);
+    }
+
+    /// A job that has ended goes from memory into its row.
+    fn retire(&mut self, job: Box<Job>) {
+        let state = &mut *self.state;
+        state.shared.release(&job);
+        state.touched.remove(&job.id);
+        state.counters.count_end(job.status());
+        let end = job.ended_at.time().expect("a job that has ended says when");
+        state.history.add_ended(&mut state.changes, end, job.id);
+        if let Some(unique) = &job.more().unique {
+            state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
+        }
+        state.changes.delete(RowKey::Live(job.id));
+        state.changes.put(RowKey::Ended(job.id), Row::Job(job));
+    }
+
+    /// A job that has ended, and is not archived, lives again.
+    pub fn revive(&mut self, mut job: Box<Job>, edit: impl FnOnce(&mut Job)) {
+        let state = &mut *self.state;
+        let end = job.ended_at.time().expect("a job that has ended says when");
+        state.history.remove_ended(&mut state.changes, end, job.id);
+        state.counters.ended = state.counters.ended.saturating_sub(1);
+        state.changes.delete(RowKey::Ended(job.id));
+        if let Some(unique) = &job.more().unique {
+            state.changes.delete(RowKey::Unique(unique.clone(), job.id));
+        }
+        edit(&mut job);
+        (job.version, job.changed_at) = (self.index, self.clocks.wall);
+        self.enter(job);
+    }
+
+    pub fn next_job_id(&mut self) -> JobId {
+        self.state.counters.last_job.0 += 1;
+        self.state.counters.last_job
+    }
+
+    pub fn next_lease_id(&mut self) -> LeaseId {
+        self.state.counters.last_lease.0 += 1;
+        self.state.counters.last_lease
+    }
+
+    /// Claims of any queue look again: a pause ended, a ceiling rose.
+    pub fn wake_all(&mut self) {
+        let ready = self.state.order.queues().filter(|(_, lane)| !lane.ready().is_empty());
+        self.ready.extend(ready.map(|(queue, _)| queue.clone()));
+    }
+
+    pub fn wake(&mut self, queue: &Arc<str>) {
+        self.ready.insert(queue.clone());
+    }
+
+    /// Claims that wait for room in a limit group look again.
+    pub fn wake_limit(&mut self, limit: &str) {
+        self.ready.extend(self.state.order.waiting_for(limit).cloned());
+    }
+}
+
+pub fn brief(job: &Job, changed: bool) -> JobBrief {
+    JobBrief { id: job.id, status: job.status(), version: job.version, changed }
+}
