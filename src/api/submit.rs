@@ -1,5 +1,7 @@
 //! Submission: a batch, or a lone spec.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +24,7 @@ pub struct SubmitRequest {
 /// A decoded submission. What could not be read stands in its place with its refusal.
 #[derive(Debug)]
 pub struct Submission {
-    pub jobs: Vec<Result<Box<job::Spec>, Refusal>>,
+    pub jobs: Vec<Result<Arc<job::Spec>, Refusal>>,
     pub atomic: bool,
     /// A spec on its own, not in a batch.
     pub lone: bool,
@@ -51,7 +53,7 @@ pub fn decode_submission(body: &[u8]) -> Result<Submission, Refusal> {
         return Err(Refusal::invalid("body", "send a JSON object: a spec, or {\"jobs\": [specs]}"));
     }
     if let Ok(request) = serde_json::from_slice::<SubmitRequest>(body) {
-        let jobs = request.jobs.into_iter().map(|spec| spec.into_queue().map(Box::new)).collect();
+        let jobs = request.jobs.into_iter().map(|spec| spec.into_queue().map(Arc::new)).collect();
         return Ok(Submission { jobs, atomic: request.atomic, lone: false });
     }
     match serde_json::from_slice::<Probe<'_>>(body) {
@@ -77,12 +79,12 @@ fn decode_batch(body: &[u8]) -> Result<Submission, Refusal> {
 
 fn decode_lone(body: &[u8]) -> Result<Submission, Refusal> {
     let spec = decode::<Spec>(body)?;
-    Ok(Submission { jobs: vec![spec.into_queue().map(Box::new)], atomic: false, lone: true })
+    Ok(Submission { jobs: vec![spec.into_queue().map(Arc::new)], atomic: false, lone: true })
 }
 
 /// One spec, as a member of a batch or a child in a finish.
-pub(super) fn decode_spec(text: &[u8]) -> Result<Box<job::Spec>, Refusal> {
-    decode::<Spec>(text)?.into_queue().map(Box::new)
+pub(super) fn decode_spec(text: &[u8]) -> Result<Arc<job::Spec>, Refusal> {
+    decode::<Spec>(text)?.into_queue().map(Arc::new)
 }
 
 /// What a client gets: one result for each job, in order.

@@ -1,5 +1,7 @@
 //! Golden JSON: what is accepted, what it becomes, and how each mistake is named.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::queue::{
     command::{LeaseAction, Wanted},
@@ -12,7 +14,8 @@ use crate::queue::{
 fn spec(text: &str) -> job::Spec {
     let submission = decode_submission(text.as_bytes()).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
     assert!(submission.lone);
-    *submission.jobs.into_iter().next().unwrap().unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
+    let spec = submission.jobs.into_iter().next().unwrap().unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+    Arc::unwrap_or_clone(spec)
 }
 
 /// The field that a lone spec is refused for.

@@ -31,10 +31,8 @@ mod tests {
     fn open_with_port_in_use_says_which_and_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound").to_string();
-        let listen = Addresses {
-            api: "127.0.0.1:0".parse().expect("an address"),
-            peer: address.parse().expect("an address"),
-        };
+        let listen =
+            Addresses { api: "127.0.0.1:0".parse().expect("an address"), peer: address.parse().expect("an address") };
         let error = Doors::open(&listen).err().expect("refused");
         assert_eq!(
             error.to_string(),
