@@ -17,3 +17,5 @@ pub mod leader;
 
 pub mod config;
 pub mod server;
+
+pub mod client;

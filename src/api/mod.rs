@@ -23,6 +23,7 @@ mod submit;
 mod tests;
 mod verbs;
 
+pub use crate::queue::job::OnFailure;
 pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WorkerRef};
 pub use decode::decode;
 pub use error::{ErrorBody, ErrorEnvelope, status_of};
