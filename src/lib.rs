@@ -19,3 +19,5 @@ pub mod config;
 pub mod server;
 
 pub mod client;
+
+pub mod cli;

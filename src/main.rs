@@ -1,6 +1,9 @@
 //! The binary. The same one is also the supervisor that owns a node's commands, and must know that before any thread is
 //! started.
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     raftq::worker::supervisor::run_if_asked();
+    raftq::cli::run()
 }

@@ -1,0 +1,281 @@
+//! What is done to jobs: cancel, kick, bury, delete, priority, archive.
+//!
+//! Jobs named by id are asked for one by one, many at a time, so that each gets its own answer. Jobs meant by what they are
+//! (`--status buried`) go through the API's bulk call, piece after piece.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    context::Context,
+    failure::{Exit, Failure, Outcome},
+    select::Selection,
+    units,
+};
+use crate::{
+    api::{
+        ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, Priority, PriorityRequest,
+        parse_priority,
+    },
+    client::{Call, Method},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    select: Target,
+    /// Stop running commands too: TERM, then KILL after 5 s; twice for KILL at once
+    #[arg(long, conflicts_with = "after_op")]
+    kill: bool,
+    /// Let the op that runs end, and cancel the later ones
+    #[arg(long)]
+    after_op: bool,
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct KickArgs {
+    #[command(flatten)]
+    select: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BuryArgs {
+    #[command(flatten)]
+    select: Target,
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DeleteArgs {
+    #[command(flatten)]
+    select: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PriorityArgs {
+    /// A whole number, lower first, or very-high, high, normal, low, very-low
+    #[arg(value_parser = parse_priority, allow_hyphen_values = true)]
+    priority: Priority,
+    #[command(flatten)]
+    select: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ArchiveArgs {
+    #[command(flatten)]
+    select: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct AutoarchiveArgs {
+    /// Ended longer ago than this (90, 5m, 6h, 2d), or `all`
+    #[arg(value_parser = archive_age)]
+    age: ArchiveAge,
+}
+
+/// A selection that must not be empty: `raftq cancel` alone means nothing, rather than everything.
+#[derive(Debug, clap::Args)]
+struct Target {
+    #[command(flatten)]
+    selection: Selection,
+    /// Only count the jobs that it would be done to
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One verb, as both ways of doing it need it.
+struct Verb {
+    name: &'static str,
+    method: Method,
+    /// After `/v1/jobs/{id}`.
+    path: &'static str,
+    body: Value,
+}
+
+impl Verb {
+    fn new(name: &'static str, path: &'static str, body: &impl Serialize) -> Self {
+        let body = serde_json::to_value(body).expect("requests are plain structures");
+        Self { name, method: Method::POST, path, body }
+    }
+}
+
+pub async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
+    let request = CancelRequest { kill: args.kill, after_op: args.after_op, reason: args.reason.map(Into::into) };
+    apply(context, &args.select, Verb::new("cancel", "/cancel", &request)).await
+}
+
+pub async fn kick(context: &Context, args: KickArgs) -> Outcome {
+    apply(context, &args.select, Verb::new("kick", "/kick", &json!({}))).await
+}
+
+pub async fn bury(context: &Context, args: BuryArgs) -> Outcome {
+    let request = BuryRequest { reason: args.reason.map(Into::into) };
+    apply(context, &args.select, Verb::new("bury", "/bury", &request)).await
+}
+
+pub async fn delete(context: &Context, args: DeleteArgs) -> Outcome {
+    let verb = Verb { method: Method::DELETE, ..Verb::new("delete", "", &json!({})) };
+    apply(context, &args.select, verb).await
+}
+
+pub async fn priority(context: &Context, args: PriorityArgs) -> Outcome {
+    let request = PriorityRequest { priority: args.priority };
+    apply(context, &args.select, Verb::new("priority", "/priority", &request)).await
+}
+
+pub async fn archive(context: &Context, args: ArchiveArgs) -> Outcome {
+    apply(context, &args.select, Verb::new("archive", "/archive", &json!({}))).await
+}
+
+async fn apply(context: &Context, target: &Target, verb: Verb) -> Outcome {
+    let by_property = target.selection.is_by_property() || target.dry_run;
+    match (target.selection.ids().is_empty(), by_property) {
+        (true, false) => Err(Failure::usage(format!(
+            "name the jobs to {}: ids, or what they are, as in `raftq {} --status queued --queue etl`",
+            verb.name, verb.name
+        ))),
+        (_, true) => in_bulk(context, target, &verb).await,
+        (false, false) => one_by_one(context, &target.selection.ids(), &verb).await,
+    }
+}
+
+/// Calls in flight at once.
+const CALLS_AT_ONCE: usize = 32;
+
+async fn one_by_one(context: &Context, ids: &[u64], verb: &Verb) -> Outcome {
+    let progress = context.output.progress((ids.len() > CALLS_AT_ONCE).then_some(ids.len() as u64), verb.name);
+    let mut answers =
+        stream::iter(ids.iter().map(|id| async move { (*id, call(context, *id, verb).await) })).buffered(CALLS_AT_ONCE);
+    let mut results = Vec::new();
+    let mut failed = false;
+    while let Some((id, outcome)) = answers.next().await {
+        progress.inc(1);
+        match outcome {
+            Ok(answer) => results.push(done(context, id, &answer)?),
+            Err(failure) => {
+                let Some(error) = failure.refusal().filter(|error| is_about_the_job(&error.code)) else {
+                    return Err(failure);
+                };
+                failed = true;
+                context.output.note(&format!("job {id}: {}", error.message));
+                results.push(json!({ "id": id, "ok": false, "error": error }));
+            }
+        }
+    }
+    progress.finish_and_clear();
+    if context.output.is_json() {
+        context.output.json(&json!({ "results": results }))?;
+    }
+    Ok(Exit::ok_if(!failed))
+}
+
+async fn call(context: &Context, id: u64, verb: &Verb) -> Result<Value, Failure> {
+    context.write(verb.method.clone(), &format!("/v1/jobs/{id}{}", verb.path), &verb.body).await
+}
+
+/// Prints one job's new status, and gives its result for `--json`.
+fn done(context: &Context, id: u64, answer: &Value) -> Result<Value, Failure> {
+    let changed = answer["changed"].as_bool().unwrap_or(true);
+    if !context.output.is_json() {
+        let status = answer["job"]["status"].as_str().unwrap_or("gone");
+        let remark = if changed { status.to_owned() } else { format!("{status} (unchanged)") };
+        context.output.rows(&[], &[vec![id.to_string(), remark]])?;
+    }
+    let mut result = Map::new();
+    result.insert("id".into(), id.into());
+    result.insert("ok".into(), true.into());
+    result.insert("changed".into(), changed.into());
+    result.extend(answer.get("job").map(|job| ("job".to_owned(), job.clone())));
+    Ok(result.into())
+}
+
+/// Refusals of one job leave the others; a drained or full queue, or a fault of ours, concerns them all.
+fn is_about_the_job(code: &str) -> bool {
+    super::failure::exit_of_code(code) == Exit::Failed
+}
+
+async fn in_bulk(context: &Context, target: &Target, verb: &Verb) -> Outcome {
+    let progress = context.output.progress(None, verb.name);
+    let mut totals = Map::new();
+    let mut refused = false;
+    let mut after = Value::Null;
+    loop {
+        let answer = context.post("/v1/jobs/bulk", &bulk_request(target, verb, &after)).await?;
+        add_counts(&mut totals, &answer);
+        refused |= answer["refused"].as_u64().is_some_and(|count| count > 0);
+        progress.inc(answer["changed"].as_u64().unwrap_or(0));
+        after = answer["next"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    if context.output.is_json() {
+        context.output.json(&totals.into())?;
+    } else {
+        let counts: Vec<(&str, String)> =
+            totals.iter().map(|(name, count)| (name.as_str(), count.to_string())).collect();
+        context.output.record(&counts)?;
+    }
+    Ok(Exit::ok_if(!refused))
+}
+
+fn bulk_request(target: &Target, verb: &Verb, after: &Value) -> Value {
+    let mut act = json!({ "verb": verb.name });
+    if let (Some(act), Some(body)) = (act.as_object_mut(), verb.body.as_object()) {
+        act.extend(body.clone());
+    }
+    let select: Map<String, Value> =
+        target.selection.query().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let mut request = json!({ "do": act, "select": select, "dry_run": target.dry_run });
+    if !after.is_null() {
+        request["after"] = after.clone();
+    }
+    request
+}
+
+/// Sums every number in the answers of a bulk call's pieces.
+fn add_counts(totals: &mut Map<String, Value>, answer: &Value) {
+    for (name, value) in answer.as_object().into_iter().flatten() {
+        if let Some(count) = value.as_u64() {
+            let sum = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + count;
+            totals.insert(name.clone(), sum.into());
+        }
+    }
+}
+
+pub async fn autoarchive(context: &Context, args: AutoarchiveArgs) -> Outcome {
+    let progress = context.output.progress(None, "archived");
+    let mut archived = 0;
+    let mut after = None;
+    let left = loop {
+        let request = ArchiveRequest { age_s: Some(args.age), after, ..ArchiveRequest::default() };
+        let call = Call::write(Method::POST, "/v1/archive", &request, context.deadline())?;
+        let piece: ArchiveAnswer = context.client.call(call).await?.json()?;
+        archived += piece.archived;
+        progress.inc(piece.archived);
+        if piece.left == 0 || piece.next.is_none() {
+            break piece.left;
+        }
+        after = piece.next;
+    };
+    progress.finish_and_clear();
+    match context.output.is_json() {
+        true => context.output.json(&json!({ "archived": archived, "left": left }))?,
+        false => context.output.record(&[("archived", archived.to_string()), ("left", left.to_string())])?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn archive_age(text: &str) -> Result<ArchiveAge, String> {
+    match text {
+        "all" => Ok(ArchiveAge::All),
+        text => units::duration(text).map(|age: Duration| ArchiveAge::Seconds(age.as_secs())),
+    }
+}

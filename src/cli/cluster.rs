@@ -1,0 +1,146 @@
+//! `raftq cluster`: form it, look at it, change its members.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{
+    context::Context,
+    failure::{Exit, Failure, Outcome},
+    output,
+};
+use crate::client::{Call, Method};
+
+#[derive(Debug, clap::Args)]
+pub struct ClusterArgs {
+    #[command(subcommand)]
+    what: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Form the cluster once, of the founding members in the configuration files
+    Init,
+    /// Who leads, who is reachable, who lags
+    Status,
+    /// Add a node as learner
+    Add {
+        /// The new node's id; never one that was used before
+        id: u64,
+        /// Where it serves clients
+        #[arg(long, value_name = "HOST:PORT")]
+        api: String,
+        /// Where it serves other nodes
+        #[arg(long, value_name = "HOST:PORT")]
+        peer: String,
+        /// Make it a voter as soon as it has caught up
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Remove a node; it stops
+    Remove { id: u64 },
+    /// Make a learner that has caught up a voter
+    Promote { id: u64 },
+    /// Replace a lost or wiped node by a fresh one, in one change
+    Replace {
+        /// The node that is gone
+        old: u64,
+        /// The id of the fresh one
+        new: u64,
+        /// Where the fresh one serves clients
+        #[arg(long, value_name = "HOST:PORT")]
+        api: String,
+        /// Where the fresh one serves other nodes
+        #[arg(long, value_name = "HOST:PORT")]
+        peer: String,
+    },
+    /// Hand leadership over
+    Transfer {
+        /// To this node; without it, to the one that has most of the log
+        to: Option<u64>,
+        /// Do not wait for running jobs
+        #[arg(long)]
+        now: bool,
+    },
+    /// Write a snapshot on the leader now
+    Snapshot,
+}
+
+pub async fn run(context: &Context, args: ClusterArgs) -> Outcome {
+    let answer = match args.what {
+        ClusterCommand::Status => return status(context).await,
+        ClusterCommand::Init => context.post("/v1/cluster/init", &json!({})).await?,
+        ClusterCommand::Add { id, api, peer, promote } => {
+            let member = json!({ "id": id, "api": api, "peer": peer, "promote": promote });
+            context.post("/v1/cluster/members", &member).await?
+        }
+        ClusterCommand::Promote { id } => {
+            context.post(&format!("/v1/cluster/members/{id}/promote"), &json!({})).await?
+        }
+        ClusterCommand::Replace { old, new, api, peer } => {
+            let member = json!({ "id": new, "api": api, "peer": peer, "replaces": old });
+            context.post("/v1/cluster/members", &member).await?
+        }
+        ClusterCommand::Remove { id } => {
+            context.write(Method::DELETE, &format!("/v1/cluster/members/{id}"), &json!({})).await?
+        }
+        ClusterCommand::Transfer { to, now } => {
+            context.post("/v1/cluster/transfer", &json!({ "to": to, "now": now })).await?
+        }
+        ClusterCommand::Snapshot => context.post("/v1/cluster/snapshot", &json!({})).await?,
+    };
+    print_answer(context, &answer)?;
+    Ok(Exit::Ok)
+}
+
+/// An answer's fields, whatever they are.
+fn print_answer(context: &Context, answer: &Value) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(context.output.json(answer)?);
+    }
+    let fields = answer.as_object().into_iter().flatten();
+    let record: Vec<(&str, String)> = fields.map(|(name, value)| (name.as_str(), output::cell(name, value))).collect();
+    Ok(context.output.record(&record)?)
+}
+
+/// The view of the node that leads, if one is found; else of any that answers.
+async fn status(context: &Context) -> Outcome {
+    let call = Call::read("/v1/cluster", context.deadline()).local();
+    let status: Value = context.client.call(call).await?.json()?;
+    let led = !status["leader"].is_null();
+    if context.output.is_json() {
+        context.output.json(&status)?;
+    } else {
+        context.output.record(&summary(&status))?;
+        context.output.rows(&MEMBER_FIELDS, &members(&status))?;
+    }
+    if !led {
+        context.output.note("no leader: more than half of the members must be up");
+        return Ok(Exit::Unreachable);
+    }
+    Ok(Exit::Ok)
+}
+
+const MEMBER_FIELDS: [&str; 7] = ["id", "api", "peer", "role", "reachable", "applied", "lag"];
+
+fn summary(status: &Value) -> Vec<(&'static str, String)> {
+    let leader = &status["leader"];
+    let leader =
+        if leader.is_null() { "none".to_owned() } else { format!("{} at {}", leader["id"], text(&leader["api"])) };
+    vec![
+        ("cluster", text(&status["cluster"])),
+        ("leader", leader),
+        ("term", text(&status["term"])),
+        ("committed", text(&status["committed"])),
+        ("asked", format!("node {} ({})", status["id"], text(&status["role"]))),
+        ("version", text(&status["version"])),
+    ]
+}
+
+fn members(status: &Value) -> Vec<Vec<String>> {
+    let members = status["members"].as_array().map_or(&[][..], Vec::as_slice);
+    members.iter().map(|member| MEMBER_FIELDS.iter().map(|name| output::cell(name, &member[*name])).collect()).collect()
+}
+
+fn text(value: &Value) -> String {
+    output::cell("", value)
+}

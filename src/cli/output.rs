@@ -1,0 +1,177 @@
+//! What goes to standard output: a table on a terminal, tab-separated lines in a pipe, JSON where it is asked for.
+//!
+//! Results go to standard output and nothing else does; remarks, progress and errors go to standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::units;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    /// Aligned, with headings, fitted to the terminal.
+    Table,
+    /// One line a row, tabs between fields, no headings: for `cut`, `awk` and `while read`.
+    Plain,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    format: Format,
+    /// Progress bars are for people.
+    progress: bool,
+}
+
+impl Output {
+    pub fn choose(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let format = match (json, terminal) {
+            (true, _) => Format::Json,
+            (false, true) => Format::Table,
+            (false, false) => Format::Plain,
+        };
+        Self { format, progress: io::stderr().is_terminal() }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// One JSON document on one line.
+    pub fn json(&self, value: &Value) -> io::Result<()> {
+        self.line(&value.to_string())
+    }
+
+    pub fn line(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// Bytes as they are: a command's output.
+    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
+    pub fn rows(&self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let text = match self.format {
+            Format::Table if rows.is_empty() => return Ok(()),
+            Format::Table => table(headings, rows),
+            Format::Plain | Format::Json => plain(rows),
+        };
+        self.raw(text.as_bytes())
+    }
+
+    /// One thing with named fields: a line each.
+    pub fn record(&self, fields: &[(&str, String)]) -> io::Result<()> {
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: String = fields
+            .iter()
+            .map(|(name, value)| match self.format {
+                Format::Table => format!("{name:width$}  {}\n", value.replace('\n', &format!("\n{:width$}  ", ""))),
+                Format::Plain | Format::Json => format!("{name}\t{}\n", escape(value)),
+            })
+            .collect();
+        self.raw(lines.as_bytes())
+    }
+
+    /// A remark for people, on standard error.
+    pub fn note(&self, text: &str) {
+        eprintln!("raftq: {text}");
+    }
+
+    /// A bar on a terminal; nothing elsewhere. `None`: the length is not known.
+    pub fn progress(&self, length: Option<u64>, what: &'static str) -> ProgressBar {
+        if !self.progress || self.is_json() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match length {
+            Some(length) => (ProgressBar::new(length), "{msg} {bar:32} {human_pos}/{human_len}  {per_sec}  {eta} left"),
+            None => (ProgressBar::new_spinner(), "{msg} {human_pos}  {per_sec}"),
+        };
+        let style = ProgressStyle::with_template(template).expect("the templates above are valid");
+        bar.with_style(style).with_message(what)
+    }
+}
+
+fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some((width, _)) = terminal_size::terminal_size() {
+        table.set_width(width.0);
+    }
+    table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn plain(rows: &[Vec<String>]) -> String {
+    rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join("\t") + "\n").collect()
+}
+
+/// A tab or newline inside a field would make two of it.
+fn escape(cell: &str) -> String {
+    cell.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+/// A field of a job as people read it: moments as local time, absent as `-`, lists with commas.
+pub fn cell(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if name == "at" || name.ends_with("_at") => {
+            number.as_u64().map(units::show_time).unwrap_or_else(|| number.to_string())
+        }
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
+            items.iter().map(|item| cell("", item)).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn plain_rows_keep_one_line_each() {
+        let rows = vec![vec!["17".into(), "two\nlines\tand a tab".into()], vec!["18".into(), "-".into()]];
+        assert_eq!(plain(&rows), "17\ttwo\\nlines\\tand a tab\n18\t-\n");
+    }
+
+    #[test]
+    fn table_has_headings_and_columns() {
+        let rows = vec![vec!["17".into(), "queued".into()], vec!["1234".into(), "success".into()]];
+        assert_eq!(table(&["id", "status"], &rows), " ID    STATUS\n 17    queued\n 1234  success\n");
+    }
+
+    #[test]
+    fn cells_are_words() {
+        for (name, value, expect) in [
+            ("name", json!(null), "-"),
+            ("name", json!("nightly"), "nightly"),
+            ("groups", json!(["a", "b"]), "a,b"),
+            ("groups", json!([]), "-"),
+            ("attempts", json!(3), "3"),
+            ("archived", json!(true), "true"),
+        ] {
+            assert_eq!(cell(name, &value), expect);
+        }
+    }
+}

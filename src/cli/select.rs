@@ -1,0 +1,63 @@
+//! Which jobs a command means: by id, or by what they are.
+
+use super::units::Ids;
+
+/// The selection that listing and bulk commands share.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Which jobs")]
+pub struct Selection {
+    /// Job ids, or ranges: 17 20-29
+    #[arg(value_name = "ID")]
+    pub ids: Vec<Ids>,
+    /// Statuses, with commas: queued, delayed, blocked, buried, reserved, running, canceling, success, error, canceled
+    #[arg(long, value_name = "STATUS,...", hide_possible_values = true)]
+    pub status: Option<String>,
+    #[arg(long, short)]
+    pub queue: Option<String>,
+    #[arg(long, short)]
+    pub group: Option<String>,
+    #[arg(long, short)]
+    pub name: Option<String>,
+    /// Jobs that this worker holds
+    #[arg(long)]
+    pub worker: Option<String>,
+    #[arg(long, value_name = "KEY")]
+    pub unique: Option<String>,
+    /// An expression: `priority < 0 and name =~ "night"`
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+}
+
+impl Selection {
+    pub fn ids(&self) -> Vec<u64> {
+        self.ids.iter().flat_map(|ids| ids.iter()).collect()
+    }
+
+    /// By what they are, rather than by id.
+    pub fn is_by_property(&self) -> bool {
+        !self.properties().is_empty()
+    }
+
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        let named = [
+            ("status", &self.status),
+            ("queue", &self.queue),
+            ("group", &self.group),
+            ("name", &self.name),
+            ("worker", &self.worker),
+            ("unique", &self.unique),
+            ("filter", &self.filter),
+        ];
+        named.into_iter().filter_map(|(name, value)| value.clone().map(|value| (name, value))).collect()
+    }
+
+    /// As GET /v1/jobs takes it.
+    pub fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = self.properties();
+        if !self.ids.is_empty() {
+            let ids: Vec<String> = self.ids().iter().map(u64::to_string).collect();
+            query.push(("ids", ids.join(",")));
+        }
+        query
+    }
+}

@@ -1,0 +1,169 @@
+//! `raftq show`: one job, or some, in full.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    context::Context,
+    failure::{Exit, Failure, Outcome},
+    fields::{self, Job},
+    output, units,
+    units::Ids,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// Job ids, or ranges: 17 20-29
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<Ids>,
+    /// Print only what the command wrote to standard output and standard error
+    #[arg(long)]
+    output: bool,
+}
+
+pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
+    let mut missing = false;
+    for (index, id) in args.ids.iter().flat_map(|ids| ids.iter()).enumerate() {
+        match context.read::<Value>(&format!("/v1/jobs/{id}"), &[]).await {
+            Ok(job) => print(context, &Job(job), index > 0, args.output)?,
+            Err(failure) if failure.refusal().is_some() && args.ids.len() > 1 => {
+                context.output.note(&format!("job {id}: {failure}"));
+                missing = true;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(Exit::ok_if(!missing))
+}
+
+fn print(context: &Context, job: &Job, again: bool, only_output: bool) -> Result<(), Failure> {
+    if only_output {
+        return print_output(context, job);
+    }
+    if context.output.is_json() {
+        return Ok(context.output.json(&job.0)?);
+    }
+    if again {
+        context.output.line("")?;
+    }
+    Ok(context.output.record(&record(job))?)
+}
+
+fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
+    let Some(attempt) = job.last_attempt() else {
+        context.output.note(&format!("job {} has not run yet", job.id()));
+        return Ok(());
+    };
+    context.output.raw(attempt["stdout"].as_str().unwrap_or("").as_bytes())?;
+    eprint!("{}", attempt["stderr"].as_str().unwrap_or(""));
+    Ok(())
+}
+
+/// Shown first and in this order; the rest follows as the API has it.
+const FIRST: [&str; 8] = ["id", "name", "status", "queue", "priority", "groups", "blocked_by", "held_by"];
+
+fn record(job: &Job) -> Vec<(&str, String)> {
+    let Some(fields) = job.0.as_object() else { return Vec::new() };
+    let told = |value: &Value| !value.is_null() && *value != Value::Array(Vec::new());
+    let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
+    let rest = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()) && *name != "ops");
+    let mut record: Vec<(&str, String)> = first
+        .chain(rest)
+        .filter(|(_, value)| told(value))
+        .map(|(name, value)| (name.as_str(), output::cell(name, value)))
+        .collect();
+    for (index, op) in job.ops().iter().enumerate() {
+        record.push(("op", headline(index, op)));
+        record.extend(outcome(op));
+        record.extend(fields::attempts(op).last().into_iter().flat_map(attempt));
+    }
+    record
+}
+
+/// `0: exec ./extract --day 2026-11-20, success`.
+fn headline(index: usize, op: &Value) -> String {
+    let kind = op["kind"].as_str().unwrap_or("?");
+    format!("{index}: {kind} {}, {}", work(op), op["status"].as_str().unwrap_or("?"))
+}
+
+/// What an op does, as it would be typed.
+fn work(op: &Value) -> String {
+    let args = &op["args"];
+    if let Some(argv) = args["argv"].as_array() {
+        return argv.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+    }
+    if let Some(shell) = args["shell"].as_str() {
+        return shell.to_owned();
+    }
+    match (&op["body"], args) {
+        (Value::Null, Value::Null) => String::new(),
+        (Value::Null, args) => args.to_string(),
+        (body, _) => output::cell("body", body),
+    }
+}
+
+fn outcome(op: &Value) -> impl Iterator<Item = (&str, String)> {
+    ["result", "retries_left", "lost"]
+        .into_iter()
+        .filter(|name| !op[*name].is_null() && op[*name] != 0)
+        .map(|name| (name, output::cell(name, &op[name])))
+}
+
+/// The last attempt: how it ended, what it took, what it wrote.
+fn attempt(attempt: &Value) -> Vec<(&str, String)> {
+    let told = |name: &'static str| (!attempt[name].is_null()).then(|| (name, output::cell(name, &attempt[name])));
+    let ran =
+        |name: &'static str| attempt[name].as_u64().map(|ms| (name, units::show_duration(Duration::from_millis(ms))));
+    let written = |name: &'static str| {
+        attempt[name]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(|text| (name, text.trim_end_matches('\n').to_owned()))
+    };
+    let fields = [
+        told("exit_code"),
+        told("fail_reason"),
+        told("error"),
+        told("worker"),
+        told("host"),
+        told("pid"),
+        ran("wall_ms"),
+        ran("cpu_ms"),
+        told("peak_ram_mb"),
+        written("stdout"),
+        written("stderr"),
+    ];
+    fields.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn record_begins_with_what_matters_and_ends_with_the_ops() {
+        let job = Job(json!({
+            "attempts": 1, "id": 17, "queue": "default", "status": "buried", "name": "nightly", "groups": [], "blocked_by": null,
+            "ops": [{ "index": 0, "kind": "exec", "args": { "argv": ["ls", "/x"] }, "status": "queued", "retries_left": 0,
+                      "history": [{ "exit_code": 2, "wall_ms": 1234, "stderr": "no such file\n", "stdout": "" }] }]
+        }));
+        let record: Vec<String> = record(&job).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            record,
+            [
+                "id=17",
+                "name=nightly",
+                "status=buried",
+                "queue=default",
+                "attempts=1",
+                "op=0: exec ls /x, queued",
+                "exit_code=2",
+                "wall_ms=1.2s",
+                "stderr=no such file"
+            ]
+        );
+    }
+}

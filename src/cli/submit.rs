@@ -1,0 +1,130 @@
+//! `raftq submit`: one job from flags, or many from a file.
+
+mod bulk;
+mod spec;
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{
+    context::Context,
+    failure::{Exit, Failure, Outcome},
+    wait,
+};
+use crate::{
+    api::{Spec, SubmitAnswer, SubmitRequest, SubmitResult},
+    client::Method,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(override_help = HELP)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    spec: spec::SpecArgs,
+    /// JSON lines, one spec each; `-` is standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["command", "shell", "kind", "sleep"])]
+    file: Option<PathBuf>,
+    /// All of the file's jobs or none
+    #[arg(long, requires = "file")]
+    atomic: bool,
+    /// Jobs per request
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    batch: u32,
+    /// Wait until it has ended, and end as it ends
+    #[arg(long, short)]
+    wait: bool,
+    /// The same, and print its log and output
+    #[arg(long, conflicts_with = "file")]
+    follow: bool,
+}
+
+/// Written by hand so that it fits on a screen and the common case comes first; a test holds it against the flags.
+const HELP: &str = "\
+Submit a job, or many. Prints the job's id.
+
+  raftq submit -- ./extract --day 2026-11-20        run a command in this directory
+  raftq submit --wait --shell 'sort a | uniq > b'   a pipeline; end as it ends, with its exit code
+  raftq submit --file jobs.jsonl                    one JSON spec a line, `-` = standard input
+
+Usage: raftq submit [OPTIONS] -- COMMAND [ARG]...
+
+  what      --shell LINE, --sleep TIME, or --kind KIND with --args JSON or --body TEXT (@FILE reads a file)
+            --cwd DIR [this one]  -e --env NAME=VALUE  --stdin-file FILE  --time-limit TIME  --ram-limit SIZE
+  many      -f --file FILE  --atomic (all or none)  --batch N [1000]
+  where     -q --queue NAME  -n --name NAME  -g --group NAME  -p --priority N|high|low  --limit NAME[:MAX]
+            --unique KEY (at most one live job has it)  --unique-command (KEY made of command and directory)
+            --meta JSON  --comment TEXT  --reason TEXT
+  when      --delay TIME  --run-at TIME  -d --depends ID[:success,error,canceled]
+  failing   -r --retries N  --backoff BASE[..CAP]  --no-retry-after TIME  --on-failure bury|error
+            --lost-limit N  --no-rerun-on-loss  --lease TIME  --keep-output
+  needs     --cores N  --ram SIZE  --disk SIZE  --time TIME  --resource-group NAME  --needs-override 0|1|2
+  then      -w --wait (until it has ended)  --follow (print log and output too)
+  common    --server HOST:PORT,...  --json  --timeout TIME  --local  -h --help
+
+TIME is 90, 90s, 5m, 6h or 2d; SIZE is 500, 500M or 2G. -e, -g, -d and --limit may be repeated.
+";
+
+pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
+    if let Some(file) = &args.file {
+        let plan = bulk::Plan { file, atomic: args.atomic, batch: args.batch as usize, wait: args.wait };
+        return bulk::run(context, plan).await;
+    }
+    let spec = args.spec.into_spec()?;
+    let submitted = submit_one(context, spec).await?;
+    let id = submitted.id.ok_or_else(|| Failure::usage("the node answered without an id"))?.0;
+    if submitted.existed == Some(true) {
+        context.output.note(&format!("job {id} is there already under this unique key"));
+    }
+    announce(context, &submitted, args.follow)?;
+    match (args.wait, args.follow) {
+        (_, true) => wait::follow(context, id).await,
+        (true, false) => wait::for_one(context, id).await,
+        (false, false) => Ok(Exit::Ok),
+    }
+}
+
+/// The id alone on its line: `id=$(raftq submit ...)`.
+fn announce(context: &Context, submitted: &SubmitResult, follow: bool) -> Result<(), Failure> {
+    let id = submitted.id.map_or(0, |id| id.0);
+    if context.output.is_json() {
+        context.output.json(&json!({ "id": id, "existed": submitted.existed.unwrap_or(false) }))?;
+    } else if follow {
+        context.output.note(&format!("job {id}"));
+    } else {
+        context.output.line(&id.to_string())?;
+    }
+    Ok(())
+}
+
+async fn submit_one(context: &Context, spec: Spec) -> Result<SubmitResult, Failure> {
+    let request = SubmitRequest { jobs: vec![spec], atomic: false };
+    let answer: SubmitAnswer = context.write(Method::POST, "/v1/jobs", &request).await?;
+    let result = answer.results.into_iter().next().unwrap_or_default();
+    match result.error {
+        Some(error) => Err(Failure::Refused(error)),
+        None => Ok(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: SubmitArgs,
+    }
+
+    #[test]
+    fn help_fits_on_a_screen_and_names_every_flag() {
+        assert!(HELP.lines().count() <= 32, "{} lines", HELP.lines().count());
+        assert!(HELP.lines().all(|line| line.chars().count() <= 110));
+        for argument in Alone::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(HELP.contains(&format!("--{argument}")), "--{argument}");
+        }
+    }
+}

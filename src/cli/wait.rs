@@ -1,0 +1,263 @@
+//! `raftq wait` and `raftq watch`: until a job has ended, or nothing more happens to it by itself.
+//!
+//! Each look is one long poll by version, repeated; the node answers at once if the job is final. A buried job ends the wait,
+//! and a job that waits for a buried one is named, because it would wait for ever.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    context::Context,
+    failure::{Exit, Failure, Outcome},
+    fields::Job,
+    output,
+    units::Ids,
+};
+use crate::client::{Call, path_with_query};
+
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    /// Job ids, or ranges: 17 20-29
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<Ids>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Job id
+    id: u64,
+}
+
+/// One long poll. Short enough that a blocker which was buried meanwhile is noticed, and a frozen node left.
+const POLL: Duration = Duration::from_secs(5);
+/// Polls at the same time: enough that a batch of ended jobs is seen quickly, few enough to be no load.
+const POLLS_AT_ONCE: usize = 64;
+
+#[derive(Deserialize)]
+struct Look {
+    job: Option<Value>,
+    #[serde(default)]
+    log: Vec<Value>,
+}
+
+pub async fn run(context: &Context, args: WaitArgs) -> Outcome {
+    let ids: Vec<u64> = args.ids.iter().flat_map(|ids| ids.iter()).collect();
+    if let [id] = ids[..] {
+        let job = settle(context, id).await?;
+        report(context, &job)?;
+        return Ok(Exit::ok_if(job.succeeded()));
+    }
+    for_all(context, &ids).await
+}
+
+/// Waits for a job just submitted; ends as its command ended.
+pub async fn for_one(context: &Context, id: u64) -> Outcome {
+    let job = settle(context, id).await?;
+    if context.output.is_json() {
+        context.output.json(&job.0)?;
+    } else if !job.succeeded() {
+        context.output.note(&ending(&job));
+    }
+    Ok(command_exit(&job))
+}
+
+/// Waits for many, with a bar; prints each as it ends.
+pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
+    let progress = context.output.progress(Some(ids.len() as u64), "ended");
+    let mut ended = stream::iter(ids.iter().map(|id| async move { (*id, settle(context, *id).await) }))
+        .buffer_unordered(POLLS_AT_ONCE);
+    let mut failed: u64 = 0;
+    while let Some((id, settled)) = ended.next().await {
+        match settled {
+            Ok(job) => {
+                failed += u64::from(!job.succeeded());
+                if !context.output.is_terminal() || !job.succeeded() {
+                    progress.suspend(|| report(context, &job))?;
+                }
+            }
+            Err(failure) if failure.refusal().is_some() => {
+                failed += 1;
+                progress.suspend(|| context.output.note(&format!("job {id}: {failure}")));
+            }
+            Err(failure) => return Err(failure),
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if context.output.is_terminal() {
+        context.output.line(&format!("{} ended, {failed} of them without success", ids.len()))?;
+    }
+    Ok(Exit::ok_if(failed == 0))
+}
+
+/// Waits until the job is final or buried.
+async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
+    let mut since = None;
+    let mut warned = Vec::new();
+    loop {
+        let look = look(context, id, since, None).await?;
+        if let Some(job) = look.job.map(Job) {
+            if job.is_settled() {
+                return Ok(job);
+            }
+            since = Some(job.version());
+        }
+        warn_of_buried(context, id, &mut warned).await?;
+    }
+}
+
+/// Says it once for each buried job that this one waits for.
+async fn warn_of_buried(context: &Context, id: u64, warned: &mut Vec<u64>) -> Result<(), Failure> {
+    let query = [("fields", "id,status,blocked_by".to_owned())];
+    let job = Job(context.read(&format!("/v1/jobs/{id}"), &query).await?);
+    for blocker in job.blocked_by_buried() {
+        if !warned.contains(&blocker) {
+            warned.push(blocker);
+            context.output.note(&format!("job {id} waits for job {blocker}, which is buried; kick or cancel that one"));
+        }
+    }
+    Ok(())
+}
+
+/// One look: at once if the job is newer than `since` or final, else when it changes or the poll's time is up.
+async fn look(context: &Context, id: u64, since: Option<u64>, log_serial: Option<u64>) -> Result<Look, Failure> {
+    let now = Instant::now();
+    let end = context.end_of_wait();
+    if end.is_some_and(|end| end <= now) {
+        return Err(Failure::TimedOut(format!("job {id} has not ended yet; it goes on")));
+    }
+    let poll = end.map_or(POLL, |end| POLL.min(end - now));
+    let mut query = vec![("timeout_ms", poll.as_millis().to_string())];
+    query.extend(since.map(|since| ("since", since.to_string())));
+    query.extend(log_serial.map(|serial| ("log_serial", serial.to_string())));
+    let path = path_with_query(&format!("/v1/jobs/{id}/wait"), &query);
+    // A wait outlives nodes: without a deadline of its own it goes on looking for one for a minute.
+    const LOOKING: Duration = Duration::from_secs(60);
+    let call = context.call(Call::read(path, now + poll + LOOKING).waiting(poll));
+    Ok(context.client.call(call).await?.json()?)
+}
+
+/// `raftq watch`.
+pub async fn watch(context: &Context, args: WatchArgs) -> Outcome {
+    follow(context, args.id).await
+}
+
+/// Prints log lines and output as they come, until the job has settled.
+pub async fn follow(context: &Context, id: u64) -> Outcome {
+    let mut since = None;
+    let mut serial = 0;
+    let mut warned = Vec::new();
+    loop {
+        let look = look(context, id, since, Some(serial)).await?;
+        for line in &look.log {
+            serial = line["serial"].as_u64().unwrap_or(serial);
+            print_log(context, line)?;
+        }
+        if let Some(job) = look.job.map(Job) {
+            if job.is_settled() {
+                print_output(context, &job)?;
+                return end_of_watch(context, &job);
+            }
+            since = Some(job.version());
+        }
+        warn_of_buried(context, id, &mut warned).await?;
+    }
+}
+
+fn print_log(context: &Context, line: &Value) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(context.output.json(line)?);
+    }
+    let (at, text) = (output::cell("at", &line["at"]), output::cell("text", &line["text"]));
+    Ok(context.output.line(&format!("{at}  {text}"))?)
+}
+
+fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(());
+    }
+    let Some(attempt) = job.last_attempt() else { return Ok(()) };
+    context.output.raw(attempt["stdout"].as_str().unwrap_or("").as_bytes())?;
+    eprint!("{}", attempt["stderr"].as_str().unwrap_or(""));
+    Ok(())
+}
+
+fn end_of_watch(context: &Context, job: &Job) -> Outcome {
+    if context.output.is_json() {
+        context.output.json(&job.0)?;
+    } else {
+        context.output.note(&ending(job));
+    }
+    Ok(command_exit(job))
+}
+
+/// One ended job as a row.
+fn report(context: &Context, job: &Job) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(context
+            .output
+            .json(&json!({ "id": job.id(), "status": job.status(), "exit_code": job.exit_code() }))?);
+    }
+    if context.output.is_terminal() {
+        return Ok(context.output.line(&ending(job))?);
+    }
+    let code = job.exit_code().map_or_else(|| "-".to_owned(), |code| code.to_string());
+    Ok(context.output.rows(&[], &[vec![job.id().to_string(), job.status().to_owned(), code]])?)
+}
+
+/// How it ended, in words.
+fn ending(job: &Job) -> String {
+    let code = job.exit_code().filter(|code| *code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
+    let reason = job.fail_reason().filter(|_| !job.succeeded()).map(|reason| format!(" ({reason}{code})"));
+    let reason = reason.unwrap_or_default();
+    match job.status() {
+        "buried" => format!("job {} is buried{reason}: see `raftq show {0}`, then kick or cancel it", job.id()),
+        status => format!("job {}: {status}{reason}", job.id()),
+    }
+}
+
+/// The exit code of a job of one command is the command's own.
+fn command_exit(job: &Job) -> Exit {
+    if job.succeeded() {
+        return Exit::Ok;
+    }
+    match (job.ops().len(), job.exit_code().and_then(|code| u8::try_from(code).ok())) {
+        (1, Some(code)) if code > 0 => Exit::Command(code),
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(status: &str, attempts: Value) -> Job {
+        Job(json!({ "id": 17, "status": status, "ops": [{ "kind": "exec", "attempts": attempts }] }))
+    }
+
+    #[test]
+    fn exit_is_that_of_the_command() {
+        for (job, code) in [
+            (job("success", json!([{ "exit_code": 0 }])), 0),
+            (job("buried", json!([{ "exit_code": 1 }, { "exit_code": 77 }])), 77),
+            (job("error", json!([{ "exit_code": null, "fail_reason": "signal" }])), 1),
+            (job("canceled", json!([])), 1),
+        ] {
+            assert_eq!(command_exit(&job).code(), code, "{job:?}");
+        }
+    }
+
+    #[test]
+    fn endings_say_what_to_do() {
+        let buried = job("buried", json!([{ "exit_code": 3, "fail_reason": "exit_nonzero" }]));
+        assert_eq!(
+            ending(&buried),
+            "job 17 is buried (exit_nonzero, exit code 3): see `raftq show 17`, then kick or cancel it"
+        );
+        assert_eq!(ending(&job("success", json!([{ "exit_code": 0 }]))), "job 17: success");
+    }
+}
