@@ -60,6 +60,28 @@ pub fn encode_into<T: Serialize + ?Sized>(format: Format, value: &T, bytes: &mut
         .expect("derived Serialize of our own types writes to memory");
 }
 
+/// How many bytes [`encode`] would give, without giving them.
+pub fn encoded_bytes<T: Serialize + ?Sized>(format: Format, value: &T) -> usize {
+    let mut count = Count(size_of_val(&format.version));
+    bincode::serde::encode_into_std_write(value, &mut count, bincode::config::standard())
+        .expect("derived Serialize of our own types, counted");
+    count.0
+}
+
+/// A writer that keeps nothing.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The value of `bytes`, all of them.
 ///
 /// # Errors
@@ -93,6 +115,7 @@ mod tests {
         let value = (7u64, "text".to_owned(), vec![1u8, 2, 3]);
         let bytes = encode(Format::META, &value);
         assert_eq!(decode::<(u64, String, Vec<u8>)>(Format::META, &bytes).unwrap(), value);
+        assert_eq!(encoded_bytes(Format::META, &value), bytes.len());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod queue;
 
 pub mod clock;
 pub mod codec;
+pub mod raft;
 pub mod storage;
 
 pub mod api;

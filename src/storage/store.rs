@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rocksdb::{ColumnFamily, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
@@ -30,6 +33,14 @@ pub struct Store {
     db: DB,
     path: PathBuf,
     families: &'static [Family],
+    // Declared after `db`: fields drop in this order, and the files go when the database is closed.
+    superseded: Superseded,
+}
+
+/// Set once another store has taken this one's place; the directory then goes with its last user.
+struct Superseded {
+    path: PathBuf,
+    set: AtomicBool,
 }
 
 /// Changes that are written all together or not at all.
@@ -55,7 +66,13 @@ impl Store {
             .chain([rocksdb::ColumnFamilyDescriptor::new("default", kind.options())]);
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|error| StorageError::from_rocksdb(path, &error))?;
-        Ok(Self { db, path: path.to_path_buf(), families })
+        let superseded = Superseded { path: path.to_path_buf(), set: AtomicBool::new(false) };
+        Ok(Self { db, path: path.to_path_buf(), families, superseded })
+    }
+
+    /// Says that another store has taken this one's place for good: its files go once nobody reads it any more.
+    pub fn supersede(&self) {
+        self.superseded.set.store(true, Ordering::Relaxed);
     }
 
     pub fn path(&self) -> &Path {
@@ -162,6 +179,16 @@ impl Drop for Store {
     /// Background threads that outlive the store would abort the process at its end.
     fn drop(&mut self) {
         self.db.cancel_all_background_work(true);
+    }
+}
+
+impl Drop for Superseded {
+    fn drop(&mut self) {
+        if self.set.load(Ordering::Relaxed)
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "superseded store stays until the next start");
+        }
     }
 }
 

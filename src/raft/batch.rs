@@ -1,0 +1,289 @@
+//! Group propose: many requests in one log entry.
+//!
+//! ```text
+//!  callers ──► bounded queue ──► proposer: takes a permit, then all that waits, stamps both clocks ──► Raft
+//!     ▲                                                                                                 │
+//!     └───────────── one answer each, or what is known of its fate ◄── apply thread ◄── committed ◄─────┘
+//! ```
+//!
+//! There is no timer: while [`IN_FLIGHT`] entries are on their way, the next one gathers. Entries are conditional on the
+//! office they were stamped in, so one of a deposed leader is not written (design 2.1). A request is handed to Raft at
+//! most once; what became of it is one of four things, and "unknown" is never dressed up as "failed".
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use openraft::{errors::ClientWriteError, raft::ClientWriteResult};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    inner::{Inner, Leader},
+    types::{Body, Callback, LeaderId, Payload, TypeConfig},
+};
+use crate::{
+    codec::{self, Format},
+    queue::{
+        applied::Answer,
+        command::{Clocks, Entry, Request},
+        ids::{ClusterMs, WallMs},
+        job::Office,
+    },
+};
+
+/// Entries on their way at once: enough to keep the disks and the network busy, few enough that entries grow under load.
+const IN_FLIGHT: usize = 3;
+const REQUESTS_MAX: usize = 2048;
+/// An entry is closed when its requests pass this; one request may be larger alone.
+const BYTES_MAX: usize = 1 << 20;
+/// Requests that may wait; more are refused as busy.
+const WAITING_MAX: usize = 16_384;
+
+/// A request that is committed and applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub index: u64,
+    pub answer: Answer,
+}
+
+/// What became of a request that brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It was never proposed. `leader` may know better.
+    #[error("this node does not lead")]
+    NotLeader { leader: Option<Leader> },
+    /// It was never proposed: nobody got to it before its deadline.
+    #[error("the request was not proposed before its deadline")]
+    Deadline,
+    /// It was never proposed: too many wait.
+    #[error("too many requests wait")]
+    Busy,
+    /// It was never proposed: too little disk space is left on a majority of the members.
+    #[error("too little disk space is left on a majority of the members")]
+    NoSpace,
+    /// It may have happened, or may yet. Repeat it under the same idempotency key to learn.
+    #[error("the outcome is unknown; repeat the request under the same idempotency key")]
+    Unknown,
+}
+
+const WAITING: u8 = 0;
+const PROPOSED: u8 = 1;
+const ABANDONED: u8 = 2;
+
+struct Proposal {
+    request: Request,
+    bytes: usize,
+    fate: Arc<AtomicU8>,
+    reply: Reply,
+}
+
+type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
+
+/// The callers' side.
+#[derive(Clone)]
+pub struct Proposals(mpsc::Sender<Proposal>);
+
+/// The other side; one task.
+pub struct Proposer {
+    inner: Arc<Inner>,
+    waiting: mpsc::Receiver<Proposal>,
+    gathered: VecDeque<Proposal>,
+    permits: Arc<Semaphore>,
+    tenure: Option<Tenure>,
+}
+
+/// A time in office and the origin of its cluster clock.
+#[derive(Clone, Copy)]
+struct Tenure {
+    leader: LeaderId,
+    cluster_ms: u64,
+    monotonic_ms: u64,
+}
+
+pub fn channel(inner: Arc<Inner>) -> (Proposals, Proposer) {
+    let (sender, waiting) = mpsc::channel(WAITING_MAX);
+    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    (Proposals(sender), Proposer { inner, waiting, gathered: VecDeque::new(), permits, tenure: None })
+}
+
+impl Proposals {
+    /// Proposes and waits until it is applied, or `deadline`.
+    pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
+        let bytes = codec::encoded_bytes(Format::ENTRY, &request);
+        let fate = Arc::new(AtomicU8::new(WAITING));
+        let (reply, answer) = oneshot::channel();
+        let proposal = Proposal { request, bytes, fate: Arc::clone(&fate), reply };
+        self.0.try_send(proposal).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { leader: None },
+        })?;
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(fate_of(&fate)),
+            Err(_) => Err(fate_of(&fate)),
+        }
+    }
+}
+
+/// Whether a request without an answer was proposed; if not, it never will be.
+fn fate_of(fate: &AtomicU8) -> ProposeError {
+    match fate.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) | Err(ABANDONED) => ProposeError::Deadline,
+        Err(_) => ProposeError::Unknown,
+    }
+}
+
+impl Proposer {
+    /// Runs until every [`Proposals`] is gone.
+    pub async fn run(mut self) {
+        while self.gather().await {
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+            // What came while the permit was awaited goes along.
+            self.gather_ready();
+            let Some(tenure) = self.tenure().await else {
+                self.refuse_all();
+                continue;
+            };
+            let group = self.take_group();
+            if !group.is_empty() {
+                self.propose(group, tenure, permit).await;
+            }
+        }
+    }
+
+    async fn gather(&mut self) -> bool {
+        if !self.gathered.is_empty() {
+            return true;
+        }
+        let Some(first) = self.waiting.recv().await else { return false };
+        self.gathered.push_back(first);
+        true
+    }
+
+    fn gather_ready(&mut self) {
+        while self.gathered.len() < REQUESTS_MAX
+            && let Ok(proposal) = self.waiting.try_recv()
+        {
+            self.gathered.push_back(proposal);
+        }
+    }
+
+    fn refuse_all(&mut self) {
+        let leader = self.inner.leader().filter(|leader| leader.id != self.inner.options.id);
+        for proposal in self.gathered.drain(..) {
+            // Whoever has gone needs no answer.
+            drop(proposal.reply.send(Err(ProposeError::NotLeader { leader: leader.clone() })));
+        }
+    }
+
+    /// The requests of the next entry. Those whose callers have gone are left out, and none is taken twice.
+    fn take_group(&mut self) -> Vec<Proposal> {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while bytes < BYTES_MAX
+            && let Some(proposal) = self.gathered.pop_front()
+        {
+            if proposal.reply.is_closed() || !proposal.claim() {
+                continue;
+            }
+            bytes += proposal.bytes;
+            group.push(proposal);
+        }
+        group
+    }
+
+    async fn propose(&self, group: Vec<Proposal>, tenure: Tenure, permit: OwnedSemaphorePermit) {
+        let (requests, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|p| (p.request, p.reply)).unzip();
+        let entry = Entry { clocks: self.clocks(&tenure), office: self.office(&tenure), requests };
+        let payload = Payload::new(Body::Queue(entry));
+        let (leader, inner) = (tenure.leader, Arc::clone(&self.inner));
+        let callback = Callback::new(move |result| {
+            drop(permit);
+            answer(replies, result, &inner);
+        });
+        if let Err(error) = self.inner.raft.write(payload).responder(callback).with_leader(leader).await {
+            // The callback is dropped with the request: its callers are told that nothing is known.
+            tracing::warn!(%error, "proposal lost");
+        }
+    }
+
+    fn clocks(&self, tenure: &Tenure) -> Clocks {
+        let clock = &self.inner.options.clock;
+        let since = clock.monotonic_ms().saturating_sub(tenure.monotonic_ms);
+        Clocks { cluster: ClusterMs(tenure.cluster_ms + since), wall: WallMs(clock.wall_ms()) }
+    }
+
+    fn office(&self, tenure: &Tenure) -> Office {
+        Office { term: tenure.leader.term, node: tenure.leader.node_id, incarnation: self.inner.incarnation }
+    }
+
+    /// The office this node holds now, once it knows the last stamp of the log it took over.
+    async fn tenure(&mut self) -> Option<Tenure> {
+        let leader = self.inner.leading()?;
+        if let Some(tenure) = self.tenure.filter(|tenure| tenure.leader == leader) {
+            return Some(tenure);
+        }
+        let monotonic_ms = self.inner.options.clock.monotonic_ms();
+        let cluster_ms = self.last_stamp(leader).await?;
+        self.tenure = Some(Tenure { leader, cluster_ms, monotonic_ms });
+        self.tenure
+    }
+
+    /// Every leader begins with an empty entry; once that is applied, all entries before it are.
+    async fn last_stamp(&self, leader: LeaderId) -> Option<u64> {
+        let mut index = self.inner.replica.index();
+        let mut metrics = self.inner.raft.server_metrics();
+        loop {
+            {
+                let hot = self.inner.replica.hot();
+                if hot.applied.log_id.is_some_and(|id| id.leader_id >= leader) {
+                    return Some(hot.applied.clocks.cluster.0);
+                }
+            }
+            if self.inner.leading() != Some(leader) {
+                return None;
+            }
+            tokio::select! {
+                changed = index.changed() => changed.ok()?,
+                changed = openraft::async_runtime::WatchReceiver::changed(&mut metrics) => changed.ok()?,
+            }
+        }
+    }
+}
+
+impl Proposal {
+    /// Marks it as proposed; false if its caller's deadline passed first.
+    fn claim(&self) -> bool {
+        self.fate.compare_exchange(WAITING, PROPOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+fn answer(replies: Vec<Reply>, result: ClientWriteResult<TypeConfig>, inner: &Inner) {
+    match result {
+        Ok(response) => {
+            let index = response.log_id.index;
+            for (reply, answer) in replies.into_iter().zip(response.data.0) {
+                drop(reply.send(Ok(Committed { index, answer })));
+            }
+        }
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            let leader = forward.leader_id.zip(forward.leader_node).map(|(id, member)| Leader { id, member });
+            let leader = leader.filter(|leader| leader.id != inner.options.id);
+            for reply in replies {
+                drop(reply.send(Err(ProposeError::NotLeader { leader: leader.clone() })));
+            }
+        }
+        Err(error) => {
+            tracing::info!(%error, requests = replies.len(), "fate of proposals unknown");
+            for reply in replies {
+                drop(reply.send(Err(ProposeError::Unknown)));
+            }
+        }
+    }
+}

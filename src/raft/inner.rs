@@ -1,0 +1,172 @@
+//! What the parts of a node share.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use openraft::{RaftMetrics, async_runtime::WatchReceiver};
+use tokio::sync::watch;
+
+use super::{
+    apply::Applier,
+    log_store::LogStore,
+    message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Removed, StatusReply, path},
+    options::NodeOptions,
+    peer::{CallError, Peers, Purpose},
+    replica::Replica,
+    snapshot::Snapshots,
+    state_machine::StateMachine,
+    status::{Leadership, Space},
+    stop::{Stop, StopReason},
+    types::{LeaderId, Member, StoredMembership, TypeConfig},
+};
+use crate::storage::{ClusterId, DataDir, DiskId, Identity, Store, disk_space};
+
+pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// Everything that lives as long as the node.
+pub struct Inner {
+    pub options: NodeOptions,
+    pub raft: Raft,
+    pub replica: Arc<Replica>,
+    pub snapshots: Arc<Snapshots>,
+    pub applier: Applier,
+    pub log: LogStore,
+    pub log_db: Arc<Store>,
+    pub data: DataDir,
+    pub identity: Arc<Mutex<Identity>>,
+    pub peers: Peers,
+    pub stop: Stop,
+    /// Held by whoever changes the membership.
+    pub changing: tokio::sync::Mutex<()>,
+    pub leadership: watch::Sender<Leadership>,
+    pub space: watch::Sender<Space>,
+    /// Random at each start of the process; part of the office.
+    pub incarnation: u64,
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub id: u64,
+    pub member: Member,
+}
+
+impl Inner {
+    pub fn identity(&self) -> Identity {
+        self.identity.lock().expect("no holder of this lock panics").clone()
+    }
+
+    pub fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The membership that Raft goes by, committed or not.
+    pub fn membership(&self) -> Arc<StoredMembership> {
+        Arc::clone(&self.raft.metrics().borrow_watched().membership_config)
+    }
+
+    /// Who leads, if anybody is known to.
+    pub fn leader(&self) -> Option<Leader> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let id = metrics.current_leader?;
+        let member = metrics.membership_config.membership().get_node(&id)?.clone();
+        Some(Leader { id, member })
+    }
+
+    /// The office this node holds, if it leads.
+    pub fn leading(&self) -> Option<LeaderId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if !metrics.state.is_leader() || metrics.running_state.is_err() || !metrics.vote.committed {
+            return None;
+        }
+        Some(metrics.vote.leader_id)
+    }
+
+    /// Asks a member something.
+    pub async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+        &self,
+        (id, member): (u64, &Member),
+        path: &str,
+        question: &Q,
+        within: Duration,
+    ) -> Result<A, CallError> {
+        let envelope = self.envelope(id, Some(member.disk));
+        self.peers.connection(&member.peer, Purpose::Service).call(path, &envelope, question, within).await
+    }
+
+    /// Asks who answers at an address.
+    pub async fn probe(&self, peer: &str, within: Duration) -> Result<ProbeReply, CallError> {
+        let envelope = self.envelope(0, None);
+        let connection = self.peers.connection(peer, Purpose::Service);
+        connection.call(path::PROBE, &envelope, &super::message::Probe, within).await
+    }
+
+    fn envelope(&self, to: u64, disk: Option<DiskId>) -> Envelope {
+        Envelope { protocol: PROTOCOL, cluster: self.identity().cluster, from: self.options.id, to, disk }
+    }
+
+    /// Writes down which cluster this disk belongs to, for good.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), PeerRefusal> {
+        self.change_identity(|identity| identity.cluster = Some(cluster))
+    }
+
+    fn change_identity(&self, change: impl FnOnce(&mut Identity)) -> Result<(), PeerRefusal> {
+        let mut identity = self.identity.lock().expect("no holder of this lock panics");
+        let mut changed = identity.clone();
+        change(&mut changed);
+        let state = Arc::clone(&self.replica.hot().store);
+        self.data.identify_as(&self.log_db, &state, &changed).map_err(|error| {
+            self.stop.because(StopReason::Disk(error.to_string()));
+            PeerRefusal::Failed(error.to_string())
+        })?;
+        *identity = changed;
+        Ok(())
+    }
+
+    pub(super) fn probed(&self, envelope: &Envelope) -> ProbeReply {
+        let identity = self.identity();
+        let same_cluster = envelope.cluster.is_none() || envelope.cluster == identity.cluster;
+        let membership = self.membership();
+        let known = membership.membership().get_node(&envelope.from).filter(|_| same_cluster);
+        ProbeReply {
+            node: identity.node,
+            disk: identity.disk,
+            cluster: identity.cluster,
+            formed: self.is_formed(),
+            api: self.options.api.clone(),
+            peer: self.options.peer.clone(),
+            your_disk: known.map(|member| member.disk),
+        }
+    }
+
+    pub(super) async fn invited(self: &Arc<Self>, invitation: Invitation) -> Result<(), PeerRefusal> {
+        let this = Arc::clone(self);
+        let joining = tokio::task::spawn_blocking(move || match this.identity().cluster {
+            None => this.join(invitation.cluster),
+            Some(own) if own == invitation.cluster => Ok(()),
+            Some(_) => Err(PeerRefusal::OtherCluster),
+        });
+        joining.await.map_err(|e| PeerRefusal::Failed(e.to_string()))?
+    }
+
+    pub(super) fn told_removed(&self, removed: Removed) -> Result<(), PeerRefusal> {
+        if self.membership().log_id().is_none_or(|own| own.index <= removed.membership) {
+            self.stop.because(StopReason::Removed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn own_status(&self) -> StatusReply {
+        let (applied, mark) = {
+            let hot = self.replica.hot();
+            (hot.applied.index(), hot.applied.mark)
+        };
+        let disk = disk_space(self.data.path()).unwrap_or_default();
+        let wall_ms = self.options.clock.wall_ms();
+        StatusReply { applied, mark, disk_free: disk.free, disk_total: disk.total, wall_ms }
+    }
+}

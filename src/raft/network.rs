@@ -1,0 +1,231 @@
+//! openraft's requests to peers, over [`peer`](super::peer).
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use openraft::{
+    RaftNetworkFactory, RaftNetworkV2,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{Backoff, RPCOption, RPCTypes},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+        VoteRequest, VoteResponse,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, path},
+    peer::{CallError, Connection, Peers, Purpose},
+    snapshot::{Snapshot, SnapshotFile},
+    stop::{Stop, StopReason},
+    types::{Member, TypeConfig, Vote},
+};
+use crate::{
+    codec::{self, Format},
+    storage::ClusterId,
+};
+
+const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Between two tries to reach a peer that is not there: it should be found soon after it is back.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Makes openraft's clients.
+pub struct Network {
+    pub peers: Peers,
+    pub node: u64,
+    pub cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
+    /// An append waits for the peer's disk, so openraft's heartbeat interval would be too short.
+    pub append_timeout: Duration,
+    pub stop: Stop,
+    pub membership: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+}
+
+/// openraft's client for one peer and purpose.
+pub struct Client {
+    envelope: Envelope,
+    cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
+    connection: Arc<Connection>,
+    votes: Arc<Connection>,
+    append_timeout: Option<Duration>,
+    stop: Stop,
+    membership: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+}
+
+impl Network {
+    fn client(&self, target: u64, member: &Member, purpose: Purpose) -> Client {
+        let cluster = (self.cluster)();
+        Client {
+            envelope: Envelope { protocol: PROTOCOL, cluster, from: self.node, to: target, disk: Some(member.disk) },
+            cluster: Arc::clone(&self.cluster),
+            connection: self.peers.connection(&member.peer, purpose),
+            votes: self.peers.connection(&member.peer, Purpose::Vote),
+            append_timeout: (purpose == Purpose::Replication).then_some(self.append_timeout),
+            stop: self.stop.clone(),
+            membership: Arc::clone(&self.membership),
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Client {
+        self.client(target, member, Purpose::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, member: &Member) -> Client {
+        self.client(target, member, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, member: &Member) -> Client {
+        self.client(target, member, Purpose::Snapshot)
+    }
+}
+
+impl Client {
+    async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        connection: &Connection,
+        path: &str,
+        question: &Q,
+        within: Duration,
+    ) -> Result<A, RPCError<TypeConfig>> {
+        let envelope = Envelope { cluster: (self.cluster)(), ..self.envelope.clone() };
+        let outcome = connection.call(path, &envelope, question, within).await;
+        outcome.map_err(|error| self.rpc_error(error, path))
+    }
+
+    fn rpc_error(&self, error: CallError, path: &str) -> RPCError<TypeConfig> {
+        tracing::debug!(to = self.envelope.to, path, %error, "peer call failed");
+        match &error {
+            CallError::Timeout { within, .. } => RPCError::Timeout(self.timed_out(path, *within)),
+            CallError::Refused { refusal, .. } => {
+                self.heed(refusal);
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            CallError::Unreachable { .. } | CallError::Malformed { .. } => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+        }
+    }
+
+    fn timed_out(&self, path: &str, timeout: Duration) -> Timeout<TypeConfig> {
+        let action = if path == path::APPEND { RPCTypes::AppendEntries } else { RPCTypes::Vote };
+        Timeout { action, id: self.envelope.from, target: self.envelope.to, timeout }
+    }
+
+    /// A peer with a newer membership that does not know this node: it was removed while it was away.
+    fn heed(&self, refusal: &PeerRefusal) {
+        if let PeerRefusal::NotMember { membership: Some(theirs) } = refusal
+            && (self.membership)().is_none_or(|ours| ours < *theirs)
+        {
+            self.stop.because(StopReason::Removed);
+        }
+    }
+
+    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, CallError> {
+        let prologue = SnapshotPrologue { vote, meta: snapshot.meta, bytes: snapshot.snapshot.bytes };
+        let frames = snapshot_frames(&prologue, snapshot.snapshot).map(|piece| piece.map(Frame::data));
+        let body = StreamBody::new(frames).boxed_unsync();
+        let envelope = Envelope { cluster: (self.cluster)(), ..self.envelope.clone() };
+        let reply = self.connection.send(path::SNAPSHOT, &envelope, body).await?;
+        let address = || format!("node {}", self.envelope.to);
+        let outcome: Result<SnapshotResponse<TypeConfig>, PeerRefusal> = codec::decode(Format::PEER, &reply)
+            .map_err(|e| CallError::Malformed { address: address(), reason: e.to_string() })?;
+        outcome.map_err(|refusal| CallError::Refused { address: address(), refusal })
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Client {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let within = self.append_timeout.unwrap_or(option.hard_ttl());
+        self.ask(&self.connection, path::APPEND, &rpc, within).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask(&self.votes, path::VOTE, &rpc, option.hard_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask(&self.votes, path::PRE_VOTE, &rpc, option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let within = option.hard_ttl();
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = tokio::time::timeout(within, self.send_snapshot(vote, snapshot)) => match sent {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) => {
+                    tracing::warn!(to = self.envelope.to, %error, "snapshot not delivered");
+                    Err(StreamingError::Unreachable(Unreachable::new(&error)))
+                }
+                Err(elapsed) => Err(StreamingError::Network(NetworkError::new(&elapsed))),
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask(&self.votes, path::TRANSFER, &rpc, option.hard_ttl()).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}
+
+/// The prologue behind its length, then the file in pieces.
+fn snapshot_frames(prologue: &SnapshotPrologue, file: SnapshotFile) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    let prologue = codec::encode(Format::PEER, prologue);
+    let length = u32::try_from(prologue.len()).expect("a prologue is small").to_be_bytes();
+    let head = stream::iter([Ok(Bytes::from([&length[..], &prologue].concat()))]);
+    let pieces = stream::try_unfold(0, move |at| {
+        let file = file.clone();
+        async move {
+            if at >= file.bytes {
+                return Ok(None);
+            }
+            let piece =
+                tokio::task::spawn_blocking(move || read_piece(&file, at)).await.map_err(io::Error::other)??;
+            let next = at + piece.len() as u64;
+            Ok::<_, io::Error>(Some((piece, next)))
+        }
+    });
+    head.chain(pieces)
+}
+
+fn read_piece(file: &SnapshotFile, at: u64) -> io::Result<Bytes> {
+    use std::os::unix::fs::FileExt;
+    let left = usize::try_from(file.bytes - at).unwrap_or(usize::MAX);
+    let mut piece = vec![0; left.min(SNAPSHOT_CHUNK_BYTES)];
+    file.file.read_exact_at(&mut piece, at)?;
+    Ok(Bytes::from(piece))
+}

@@ -1,0 +1,173 @@
+//! This node's copy of the replicated state: the hot part in memory, the rows on disk, and the position both stand at.
+//!
+//! ```text
+//!   apply thread ──write lock──► Hot { queue::State, store, Applied } ◄──read lock + pinned rows── readers
+//!        │  one batch: rows, position, membership, hash
+//!        ▼
+//!   state store
+//! ```
+//!
+//! The write lock is held while a chunk of entries is applied *and* its batch written, so whoever holds the read lock and
+//! pins the store sees both at one index, whole entries only (P6).
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    state_rows::{META, PinnedRows, StoredRows},
+    types::{LogId, Membership, StoredMembership},
+};
+use crate::{
+    codec::{self, Format},
+    queue::{State, applied::Effect, command::Clocks},
+    storage::{Batch, StorageError, Store},
+};
+
+pub const APPLIED_KEY: &[u8] = b"applied";
+/// Chunks a slow listener may be behind before it is told that it missed some.
+const BATCHES_MAX: usize = 1024;
+
+/// Where a replica stands; stored in the same batch as the rows it describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub log_id: Option<LogId>,
+    pub membership: StoredMembership,
+    /// Rolling over all entries and answers (P9).
+    pub hash: u128,
+    /// The clocks of the last entry that had any.
+    pub clocks: Clocks,
+    /// The last entry that asked to remember the hash, and the hash then.
+    pub mark: Option<(u64, u128)>,
+    /// Ids of members that have gone; never given again.
+    pub spent: BTreeSet<u64>,
+}
+
+impl Applied {
+    /// Takes over a new membership; whoever is not in it any more has spent its id.
+    pub fn change_members(&mut self, log_id: LogId, membership: Membership) {
+        let gone = self.membership.membership().nodes().map(|(&id, _)| id);
+        self.spent.extend(gone.filter(|id| membership.get_node(id).is_none()));
+        self.membership = StoredMembership::new(Some(log_id), membership);
+    }
+
+    pub fn index(&self) -> u64 {
+        self.log_id.map_or(0, |id| id.index)
+    }
+
+    pub fn load(store: &Store) -> Result<Self, StorageError> {
+        let path = store.path().to_path_buf();
+        match store.get(META, APPLIED_KEY)? {
+            None => Ok(Self::default()),
+            Some(bytes) => codec::decode(Format::META, &bytes).map_err(|source| StorageError::Codec { path, source }),
+        }
+    }
+
+    pub fn put(&self, batch: &mut Batch) {
+        batch.put(META, APPLIED_KEY, codec::encode(Format::META, self));
+    }
+}
+
+/// What a chunk of entries brought about, told after it is stored and its callers are answered.
+#[derive(Debug)]
+pub struct AppliedBatch {
+    /// The index of the last entry of the chunk.
+    pub index: u64,
+    pub entries: Vec<AppliedEntry>,
+}
+
+#[derive(Debug)]
+pub struct AppliedEntry {
+    pub index: u64,
+    pub clocks: Clocks,
+    pub effects: Vec<Effect>,
+}
+
+pub struct Hot {
+    pub state: State,
+    pub store: Arc<Store>,
+    pub applied: Applied,
+}
+
+pub struct Replica {
+    hot: RwLock<Hot>,
+    index: watch::Sender<u64>,
+    batches: broadcast::Sender<Arc<AppliedBatch>>,
+    /// Bytes of entries applied since the last snapshot.
+    pub bytes_since_snapshot: AtomicU64,
+}
+
+/// Both parts of the state at one index. Holds up apply while it lives: look and let go, or take the rows along.
+pub struct Reading<'a> {
+    hot: RwLockReadGuard<'a, Hot>,
+    rows: Arc<PinnedRows>,
+}
+
+impl Replica {
+    pub fn load(store: Arc<Store>) -> Result<Self, StorageError> {
+        let hot = Hot::load(store)?;
+        let index = watch::Sender::new(hot.applied.index());
+        let batches = broadcast::Sender::new(BATCHES_MAX);
+        Ok(Self { hot: RwLock::new(hot), index, batches, bytes_since_snapshot: AtomicU64::new(0) })
+    }
+
+    /// Looks at the state as it stands now.
+    pub fn read(&self) -> Reading<'_> {
+        let hot = self.hot();
+        let rows = Arc::new(PinnedRows::new(hot.store.pin()));
+        Reading { hot, rows }
+    }
+
+    /// The last applied index, as it moves.
+    pub fn index(&self) -> watch::Receiver<u64> {
+        self.index.subscribe()
+    }
+
+    pub fn batches(&self) -> broadcast::Receiver<Arc<AppliedBatch>> {
+        self.batches.subscribe()
+    }
+
+    pub fn hot(&self) -> RwLockReadGuard<'_, Hot> {
+        self.hot.read().expect("a panic under the write lock ends the process")
+    }
+
+    pub(super) fn hot_mut(&self) -> RwLockWriteGuard<'_, Hot> {
+        self.hot.write().expect("a panic under the write lock ends the process")
+    }
+
+    pub(super) fn moved_to(&self, index: u64) {
+        self.index.send_replace(index);
+    }
+
+    pub(super) fn announce(&self, batch: AppliedBatch) {
+        // Nobody may be listening.
+        drop(self.batches.send(Arc::new(batch)));
+    }
+}
+
+impl Hot {
+    pub fn load(store: Arc<Store>) -> Result<Self, StorageError> {
+        let applied = Applied::load(&store)?;
+        let state = State::load(&StoredRows(Arc::clone(&store)));
+        Ok(Self { state, store, applied })
+    }
+}
+
+impl Reading<'_> {
+    pub fn index(&self) -> u64 {
+        self.hot.applied.index()
+    }
+
+    pub fn state(&self) -> &State {
+        &self.hot.state
+    }
+
+    /// Rows at the same index; they may be kept after the reading ends.
+    pub fn rows(&self) -> &Arc<PinnedRows> {
+        &self.rows
+    }
+}

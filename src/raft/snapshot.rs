@@ -1,0 +1,212 @@
+//! Snapshots: built from a pinned view, kept as one file, installed beside the old state and then pointed at.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use openraft::storage::RaftSnapshotBuilder;
+
+use super::{
+    apply::Applier,
+    replica::{Hot, Replica},
+    snapshot_file::{self, Header, SnapshotError},
+    state_rows::FAMILIES,
+    types::{SnapshotMeta, TypeConfig},
+};
+use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, Store, Synced};
+
+/// Rows written at once while a snapshot is installed.
+const INSTALL_BATCH_BYTES: usize = 4 << 20;
+const CURRENT: &str = "current.snapshot";
+
+/// A finished snapshot. The open file stays readable when a newer one takes its name.
+#[derive(Clone, Debug)]
+pub struct SnapshotFile {
+    pub path: PathBuf,
+    pub file: Arc<File>,
+    pub bytes: u64,
+}
+
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+
+/// The node's snapshots and the state store they are installed into.
+pub struct Snapshots {
+    data: DataDir,
+    identity: Arc<Mutex<Identity>>,
+    replica: Arc<Replica>,
+    applier: Applier,
+    state_name: Mutex<StateName>,
+    incoming: AtomicU64,
+}
+
+pub struct Builder {
+    snapshots: Arc<Snapshots>,
+    pinned: Option<Pinned>,
+    bytes_before: u64,
+}
+
+impl SnapshotFile {
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path, file: Arc::new(file), bytes })
+    }
+}
+
+impl Snapshots {
+    pub fn new(
+        data: DataDir,
+        identity: Arc<Mutex<Identity>>,
+        replica: Arc<Replica>,
+        applier: Applier,
+        state_name: StateName,
+    ) -> Self {
+        Self { data, identity, replica, applier, state_name: Mutex::new(state_name), incoming: AtomicU64::new(0) }
+    }
+
+    /// Pins the state as it is now, between two chunks of apply.
+    pub fn builder(self: &Arc<Self>) -> Builder {
+        let hot = self.replica.hot();
+        let bytes_before = self.replica.bytes_since_snapshot.load(Ordering::Relaxed);
+        Builder { snapshots: Arc::clone(self), pinned: Some(hot.store.pin()), bytes_before }
+    }
+
+    /// A new file for a snapshot that is being received or built.
+    pub fn incoming(&self) -> PathBuf {
+        let number = self.incoming.fetch_add(1, Ordering::Relaxed);
+        self.data.snapshots().join(format!("incoming-{}-{number}", std::process::id()))
+    }
+
+    /// The last finished snapshot.
+    pub fn current(&self) -> io::Result<Option<Snapshot>> {
+        let path = self.current_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        match snapshot_file::read_header(&path) {
+            Ok(header) => Ok(Some(Snapshot { meta: header.meta(), snapshot: SnapshotFile::open(path)? })),
+            Err(SnapshotError::Io(error)) => Err(error),
+            Err(error) => {
+                // The state is whole without it; another one is built when it is needed.
+                tracing::error!(path = %path.display(), %error, "snapshot cannot be read and is set aside");
+                fs::rename(&path, path.with_extension("damaged"))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Checks a received file to its end.
+    pub fn verify(&self, path: &Path) -> Result<Header, SnapshotError> {
+        let (header, _) = snapshot_file::read(path, &mut |_, _, _| Ok(()))?;
+        let wanted = self.cluster();
+        if header.cluster != wanted {
+            return Err(SnapshotError::OtherCluster { found: header.cluster, wanted });
+        }
+        Ok(header)
+    }
+
+    /// Replaces the state by that of `file`: a new store beside the old one, filled, verified and flushed, then pointed at.
+    pub async fn install(self: &Arc<Self>, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
+        let (this, meta, path) = (Arc::clone(self), meta.clone(), file.path);
+        let loading = tokio::task::spawn_blocking(move || {
+            let hot = this.load(&meta, &path)?;
+            Ok::<_, io::Error>((hot, path))
+        });
+        let (hot, path) = loading.await.map_err(io::Error::other)??;
+        self.applier.replace(hot).await?;
+        let this = Arc::clone(self);
+        tokio::task::spawn_blocking(move || this.keep(&path)).await.map_err(io::Error::other)?
+    }
+
+    fn load(&self, meta: &SnapshotMeta, path: &Path) -> io::Result<Hot> {
+        let mut state_name = self.state_name.lock().expect("no holder of this lock panics");
+        let next = state_name.next();
+        let identity = self.identity.lock().expect("no holder of this lock panics").clone();
+        let store = self.data.create_state(next, &identity, FAMILIES)?;
+        let header = fill(&store, path).map_err(io::Error::other)?;
+        if header.meta() != *meta {
+            return Err(io::Error::other("the snapshot's rows are not at the index it was sent for"));
+        }
+        store.flush()?;
+        let hot = Hot::load(Arc::new(store))?;
+        self.data.point_at(next)?;
+        *state_name = next;
+        Ok(hot)
+    }
+
+    /// Gives a finished file the name of the current snapshot.
+    fn keep(&self, path: &Path) -> io::Result<()> {
+        if path != self.current_path() {
+            fs::rename(path, self.current_path())?;
+        }
+        File::open(self.data.snapshots())?.sync_all()
+    }
+
+    fn build(&self, pinned: &Pinned) -> io::Result<Snapshot> {
+        let path = self.incoming();
+        let header = snapshot_file::write(&path, self.cluster(), pinned).map_err(io::Error::other)?;
+        // The rule that makes a state store without a write-ahead log safe: the log is only cut behind a snapshot, and
+        // a snapshot only counts once everything it holds is in the store's own files.
+        pinned.store().flush()?;
+        self.keep(&path)?;
+        Ok(Snapshot { meta: header.meta(), snapshot: SnapshotFile::open(self.current_path())? })
+    }
+
+    fn cluster(&self) -> crate::storage::ClusterId {
+        self.identity.lock().expect("no holder of this lock panics").cluster.unwrap_or_default()
+    }
+
+    fn current_path(&self) -> PathBuf {
+        self.data.snapshots().join(CURRENT)
+    }
+
+    /// Files that a crash left half-written.
+    pub fn remove_unfinished(&self) {
+        let Ok(entries) = fs::read_dir(self.data.snapshots()) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("incoming-") {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let pinned = self.pinned.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let snapshots = Arc::clone(&self.snapshots);
+        let building = tokio::task::spawn_blocking(move || snapshots.build(&pinned));
+        let snapshot = building.await.map_err(io::Error::other)??;
+        self.snapshots.replica.bytes_since_snapshot.fetch_sub(self.bytes_before, Ordering::Relaxed);
+        tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot built");
+        Ok(snapshot)
+    }
+}
+
+fn fill(store: &Store, path: &Path) -> Result<Header, SnapshotError> {
+    let (mut batch, mut bytes) = (Batch::new(), 0);
+    let write = |batch: Batch| store.write(batch, Synced::No).map_err(io_error);
+    let (header, _) = snapshot_file::read(path, &mut |family, key, value| {
+        batch.put(family, key, value);
+        bytes += key.len() + value.len();
+        if bytes < INSTALL_BATCH_BYTES {
+            return Ok(());
+        }
+        bytes = 0;
+        write(std::mem::take(&mut batch))
+    })?;
+    write(batch)?;
+    Ok(header)
+}
+
+fn io_error(error: StorageError) -> SnapshotError {
+    SnapshotError::Io(error.into())
+}

@@ -1,0 +1,171 @@
+//! The types that openraft is built over here.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use openraft::{RaftTypeConfig, raft::responder::Responder};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    codec::{self, CodecError, Format},
+    queue::{applied::Answer, command::Entry},
+    storage::DiskId,
+};
+
+/// openraft over our log entries, answers and members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Payload;
+    type R = Answers;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Payload, u64, Member>;
+    type Entry = openraft::Entry<LeaderId, Self::Payload>;
+    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Hands the outcome of a proposal straight to those who wait, on the thread that brought it about: one wake-up for each
+/// caller, and none for a task in between. Dropped without a call, it lets its callers know by dropping what they wait on.
+pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Callback<T> {
+    pub fn new(call: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl<T: Send + 'static> Responder<TypeConfig, T> for Callback<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+pub type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+pub type Membership = openraft::Membership<u64, Member>;
+
+/// A member as the replicated membership records it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Where clients reach it.
+    pub api: String,
+    /// Where Raft reaches it.
+    pub peer: String,
+    /// The disk that promised; another one under the same id is nobody.
+    pub disk: DiskId,
+}
+
+/// What a log entry says. Encoded once, where it is proposed, and shared from there to the log, the peers and apply;
+/// a follower decodes it once, when it applies it.
+#[derive(Clone)]
+pub struct Payload(Arc<Inner>);
+
+struct Inner {
+    bytes: Bytes,
+    decoded: OnceLock<Body>,
+}
+
+/// The content of a [`Payload`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Work for the queue.
+    Queue(Entry),
+    /// Every node remembers its state hash as of this entry, to be compared (design 5, State hash).
+    HashMark,
+    /// What the members' hashes were at the entry of `mark`.
+    HashVerdict { mark: u64, hashes: Vec<(u64, u128)> },
+}
+
+impl Payload {
+    pub fn new(body: Body) -> Self {
+        let bytes = Bytes::from(codec::encode(Format::ENTRY, &body));
+        let decoded = OnceLock::new();
+        drop(decoded.set(body));
+        Self(Arc::new(Inner { bytes, decoded }))
+    }
+
+    /// # Errors
+    /// The bytes came from a newer version, or are no entry.
+    pub fn body(&self) -> Result<&Body, CodecError> {
+        if let Some(body) = self.0.decoded.get() {
+            return Ok(body);
+        }
+        let body = codec::decode(Format::ENTRY, &self.0.bytes)?;
+        Ok(self.0.decoded.get_or_init(|| body))
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.bytes.len())
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.bytes.len())
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        Ok(Self(Arc::new(Inner { bytes, decoded: OnceLock::new() })))
+    }
+}
+
+/// What applying an entry answered: one answer for each request in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers(pub Vec<Answer>);
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answers", self.0.len())
+    }
+}
+
+/// The bytes an entry takes in the log, about.
+pub fn entry_bytes(entry: &LogEntry) -> usize {
+    const OVERHEAD: usize = 64;
+    match &entry.payload {
+        openraft::EntryPayload::Normal(payload) => payload.bytes().len() + OVERHEAD,
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => OVERHEAD,
+    }
+}

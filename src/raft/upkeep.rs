@@ -1,0 +1,220 @@
+//! What a node sees to by itself, at short intervals: its own health, snapshots, the size of the log, the members' hashes
+//! and disk space, and whether it still belongs to the cluster.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use openraft::LogIdOptionExt;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+
+use super::{
+    inner::Inner,
+    message::{StatusQuestion, StatusReply, path},
+    status::Space,
+    stop::StopReason,
+    types::{Body, Payload},
+};
+
+const TICK: Duration = Duration::from_millis(100);
+/// How often the leader asks the members how they are.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What upkeep remembers between its rounds.
+pub struct Upkeep {
+    inner: Arc<Inner>,
+    last_snapshot: Instant,
+    last_purge: Option<u64>,
+    last_status: Instant,
+    last_mark: Instant,
+    marked_at: u64,
+    judged: u64,
+    was_member: bool,
+}
+
+impl Upkeep {
+    pub fn new(inner: Arc<Inner>) -> Self {
+        let now = Instant::now();
+        Self {
+            inner,
+            last_snapshot: now,
+            last_purge: None,
+            last_status: now,
+            last_mark: now,
+            marked_at: 0,
+            judged: 0,
+            was_member: false,
+        }
+    }
+
+    /// Runs until the node stops or the task is dropped.
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.inner.stop.is_set() {
+            ticks.tick().await;
+            self.inner.publish_leadership();
+            self.check_raft();
+            self.check_stall().await;
+            self.check_snapshot().await;
+            self.check_log().await;
+            if self.inner.leading().is_some() {
+                self.lead().await;
+            }
+        }
+    }
+
+    /// Raft that ended by itself, or a committed membership without this node, end the node.
+    fn check_raft(&mut self) {
+        let metrics = self.inner.metrics();
+        if let Err(error) = &metrics.running_state {
+            self.inner.stop.because(StopReason::Raft(error.to_string()));
+        }
+        let member = metrics.committed_membership_config.membership().get_node(&self.inner.options.id).is_some();
+        if self.was_member && !member {
+            self.inner.stop.because(StopReason::Removed);
+        }
+        self.was_member |= member;
+    }
+
+    /// Heartbeats have their own worker, so a leader with a hung disk or a stuck apply would lead for ever.
+    async fn check_stall(&self) {
+        let inner = &self.inner;
+        let stalled = || inner.log.pace().stalled_ms().max(inner.applier.pace().stalled_ms());
+        if inner.leading().is_none() || stalled() < inner.options.raft.stall_ms {
+            return;
+        }
+        tracing::error!(stalled_ms = stalled(), "this leader makes no progress and hands over");
+        let handed = timeout(HAND_OVER_TIMEOUT, inner.hand_over(None, Instant::now() + HAND_OVER_TIMEOUT)).await;
+        let stalled_ms = stalled();
+        if !matches!(handed, Ok(Ok(_))) && inner.leading().is_some() && stalled_ms >= inner.options.raft.stall_ms {
+            inner.stop.because(StopReason::Stalled { stalled_ms });
+        }
+    }
+
+    async fn check_snapshot(&mut self) {
+        let inner = &self.inner;
+        let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
+        let options = &inner.options.raft;
+        let due = bytes >= options.snapshot_bytes && bytes >= inner.state_bytes() / 2;
+        if due || bytes > 0 && self.last_snapshot.elapsed() >= options.snapshot_interval {
+            self.last_snapshot = Instant::now();
+            inner.snapshot().await;
+        }
+    }
+
+    /// Cuts the log behind the last snapshot, but for what a peer that was away for a moment would miss.
+    async fn check_log(&mut self) {
+        let inner = &self.inner;
+        let Some(snapshot) = inner.metrics().snapshot.index() else { return };
+        let Some(point) = inner.log.purge_point(inner.options.raft.log_keep_bytes) else { return };
+        let upto = point.min(snapshot);
+        if self.last_purge.is_some_and(|last| upto <= last) {
+            return;
+        }
+        self.last_purge = Some(upto);
+        if let Err(error) = inner.raft.trigger().purge_log(upto).await {
+            tracing::warn!(%error, "log not cut");
+        }
+    }
+
+    async fn lead(&mut self) {
+        if self.last_status.elapsed() >= STATUS_INTERVAL {
+            self.last_status = Instant::now();
+            let replies = self.ask_members().await;
+            self.inner.judge_space(&replies);
+            self.compare_hashes(&replies).await;
+        }
+        let applied = *self.inner.replica.index().borrow();
+        if self.last_mark.elapsed() >= self.inner.options.raft.hash_interval && applied > self.marked_at {
+            self.last_mark = Instant::now();
+            self.write(Body::HashMark).await;
+            // The mark and its verdict are not themselves a reason for another.
+            self.marked_at = applied + 2;
+        }
+    }
+
+    async fn ask_members(&self) -> BTreeMap<u64, StatusReply> {
+        let inner = &self.inner;
+        let membership = inner.membership();
+        let others = membership.membership().nodes().filter(|(id, _)| **id != inner.options.id);
+        let asking = others.map(|(&id, member)| async move {
+            let reply = inner.ask((id, member), path::STATUS, &StatusQuestion, STATUS_TIMEOUT).await;
+            reply.ok().map(|reply: StatusReply| (id, reply))
+        });
+        let mut replies: BTreeMap<_, _> = join_all(asking).await.into_iter().flatten().collect();
+        replies.insert(inner.options.id, inner.own_status());
+        replies
+    }
+
+    /// Puts down what the members' hashes were at the last mark, once all that answer have passed it.
+    async fn compare_hashes(&mut self, replies: &BTreeMap<u64, StatusReply>) {
+        let own = replies.get(&self.inner.options.id).and_then(|reply| reply.mark);
+        let Some((mark, _)) = own.filter(|&(mark, _)| mark > self.judged) else { return };
+        let at_mark = |reply: &StatusReply| reply.mark.filter(|&(index, _)| index == mark).map(|(_, hash)| hash);
+        let hashes: Option<Vec<_>> = replies.iter().map(|(&id, reply)| Some((id, at_mark(reply)?))).collect();
+        let Some(hashes) = hashes.filter(|hashes| hashes.len() > 1) else { return };
+        self.judged = mark;
+        self.write(Body::HashVerdict { mark, hashes }).await;
+    }
+
+    async fn write(&self, body: Body) {
+        let Some(leader) = self.inner.leading() else { return };
+        let callback = super::types::Callback::new(|_| {});
+        if let Err(error) = self.inner.raft.write(Payload::new(body)).responder(callback).with_leader(leader).await {
+            tracing::debug!(%error, "hash entry not written");
+        }
+    }
+}
+
+impl Inner {
+    /// Builds a snapshot, and waits until it is asked for, not until it is there.
+    pub async fn snapshot(&self) {
+        if let Err(error) = self.raft.trigger().snapshot().await {
+            tracing::warn!(%error, "snapshot not built");
+        }
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.replica.hot().store.size_estimate()
+    }
+
+    /// How much room a majority of the voters has: of three, the second-best disk counts.
+    fn judge_space(&self, replies: &BTreeMap<u64, StatusReply>) {
+        let voters = self.voters();
+        let mut free: Vec<u64> = voters.iter().map(|id| replies.get(id).map_or(0, |reply| reply.disk_free)).collect();
+        free.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(&majority) = free.get(voters.len() / 2) else { return };
+        let answering = voters.iter().filter(|id| replies.contains_key(id)).count();
+        if answering <= voters.len() / 2 {
+            return;
+        }
+        let options = &self.options.raft;
+        let space = match majority {
+            free if free < options.space_full_bytes => Space::Full,
+            free if free < options.space_low_bytes => Space::Low,
+            _ => Space::Plenty,
+        };
+        let changed = self.space.send_if_modified(|known| std::mem::replace(known, space) != space);
+        if changed {
+            tracing::warn!(?space, free = majority, "disk space of a majority");
+        }
+    }
+
+    pub(super) fn publish_leadership(&self) {
+        let now = self.leadership();
+        self.leadership.send_if_modified(|known| {
+            let changed = *known != now;
+            if changed {
+                tracing::info!(role = ?now.role, term = now.term, leader = ?now.leader.as_ref().map(|l| l.id), "leadership");
+                *known = now;
+            }
+            changed
+        });
+    }
+}
