@@ -48,6 +48,8 @@ pub struct Start {
     /// The PATH in which `argv[0]` is looked for.
     pub path: String,
     pub cwd: PathBuf,
+    /// The directory of its files: whether there are any is told with its end.
+    pub scratch: PathBuf,
     pub stdin_file: Option<PathBuf>,
     pub timeout_ms: Option<u64>,
     /// Between TERM and KILL after a time-out, and for what the command leaves behind.
@@ -86,6 +88,7 @@ pub struct Ended {
     /// Set if it was stopped; then `end` says only how it went.
     pub stopped: Option<Reason>,
     pub pid: Option<i32>,
+    pub has_files: bool,
     pub stdout: String,
     pub stderr: String,
     pub wall_ms: u64,

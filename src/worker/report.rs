@@ -116,7 +116,18 @@ mod tests {
     fn report(end: End, stopped: Option<Reason>) -> Report {
         let pid = if matches!(end, End::Refused { .. }) { None } else { Some(1) };
         let (stdout, stderr) = (String::new(), String::new());
-        let ended = Ended { lease: 1, end, stopped, pid, stdout, stderr, wall_ms: 1, cpu_ms: 1, peak_ram_mb: 1 };
+        let ended = Ended {
+            lease: 1,
+            end,
+            stopped,
+            pid,
+            has_files: true,
+            stdout,
+            stderr,
+            wall_ms: 1,
+            cpu_ms: 1,
+            peak_ram_mb: 1,
+        };
         Report::of(ended, || Ok(Written::default()))
     }
 

@@ -211,6 +211,7 @@ impl Run {
             end: End::Lost,
             stopped: Some(reason),
             pid,
+            has_files: true,
             stdout: String::new(),
             stderr: String::new(),
             wall_ms: 0,

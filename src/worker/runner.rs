@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -19,7 +20,7 @@ use super::protocol::{Ended, FromSupervisor, LEASE_VARIABLE, MARKER_VARIABLE, St
 use super::reason::Reason;
 use super::report::Report;
 use super::run::{Run, Tail, Updates};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, Scratches, Written, remove_all};
 use super::spec::{Exec, What, Work};
 use crate::queue::ids::{JobId, LeaseId};
 
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     pub(super) marker: String,
     pub(super) outbox: Outbox,
     pub(super) shutdown: CancellationToken,
+    scratches: Scratches,
     base_env: BTreeMap<String, String>,
     runs: Mutex<HashMap<u64, Arc<Run>>>,
     running: watch::Sender<usize>,
@@ -98,6 +100,7 @@ impl Runner {
             marker: supervisor.marker.clone(),
             outbox: Outbox::new(),
             shutdown: CancellationToken::new(),
+            scratches: Scratches::new(supervisor.options.scratch.clone()),
             base_env: base_env(),
             runs: Mutex::default(),
             running: watch::Sender::new(0),
@@ -184,6 +187,10 @@ impl Runner {
         }
         self.shared.drivers.close();
         self.shared.drivers.wait().await;
+        let all = self.shared.options.scratch.clone();
+        if let Err(error) = blocking(move || remove_all(&all)).await.and_then(|removed| removed) {
+            tracing::warn!(%error, "scratch directories not removed");
+        }
     }
 }
 
@@ -298,7 +305,7 @@ impl Shared {
     }
 }
 
-async fn drive(shared: &Shared, task: Task, run: &Arc<Run>, ended: oneshot::Receiver<Ended>) -> Report {
+async fn drive(shared: &Arc<Shared>, task: Task, run: &Arc<Run>, ended: oneshot::Receiver<Ended>) -> Report {
     match Work::parse(&task.kind, &task.args) {
         Err(error) => Report::failure(Reason::EnvInvalid, false, error),
         Ok(Work::Sleep(time)) => sleep(shared, run, time).await,
@@ -328,29 +335,48 @@ async fn sleep(shared: &Shared, run: &Run, time: Duration) -> Report {
     }
 }
 
-async fn execute(shared: &Shared, task: &Task, exec: &Exec, run: &Arc<Run>, ended: oneshot::Receiver<Ended>) -> Report {
-    let (all, lease, checkpoint) = (shared.options.scratch.clone(), task.lease.0, task.checkpoint.clone());
-    let created = blocking(move || Scratch::create(&all, lease, checkpoint.as_deref())).await;
-    let scratch = match created.and_then(|created| created) {
+async fn execute(
+    shared: &Arc<Shared>,
+    task: &Task,
+    exec: &Exec,
+    run: &Arc<Run>,
+    ended: oneshot::Receiver<Ended>,
+) -> Report {
+    let scratch = match take_scratch(shared, task.checkpoint.clone()).await {
         Ok(scratch) => Arc::new(scratch),
         Err(error) => return Report::failure(Reason::StartFailed, false, format!("scratch directory: {error}")),
     };
     let start = |until| Box::new(start_message(shared, task, exec, &scratch, until));
     if let Err(stopped) = run.start(|until| shared.outbox.send(&ToSupervisor::Start(start(until)))) {
         let reason = stopped.unwrap_or(Reason::StartFailed);
-        return Report::failure(
-            reason,
-            false,
-            stopped.map_or("there is no supervisor", |_| "stopped before its start"),
-        );
+        let error = stopped.map_or("there is no supervisor", |_| "stopped before its start");
+        clean(shared, scratch).await;
+        return Report::failure(reason, false, error);
     }
-    let ended = until_ended(run, &scratch, ended).await;
-    let report = collect(ended, scratch).await;
+    let report = match until_ended(run, &scratch, ended).await {
+        Some(ended) => collect(shared, ended, scratch).await,
+        None => Report::failure(Reason::LostContact, true, "the link to the supervisor has ended"),
+    };
     Report {
         checkpoint: report.checkpoint.or_else(|| run.last_checkpoint()),
         shell: matches!(exec.what, What::Shell(_)).then(|| shared.options.shell.to_string()),
         ..report
     }
+}
+
+async fn take_scratch(shared: &Arc<Shared>, checkpoint: Option<Vec<u8>>) -> io::Result<Scratch> {
+    if let (None, Some(idle)) = (&checkpoint, shared.scratches.idle()) {
+        return Ok(idle);
+    }
+    let shared = shared.clone();
+    blocking(move || {
+        let scratch = shared.scratches.idle().map_or_else(|| shared.scratches.create(), Ok)?;
+        if let Some(checkpoint) = checkpoint {
+            fs::write(scratch.checkpoint_file(), checkpoint)?;
+        }
+        Ok(scratch)
+    })
+    .await?
 }
 
 /// Waits for the end, and reads the checkpoint meanwhile.
@@ -367,16 +393,41 @@ async fn until_ended(run: &Run, scratch: &Arc<Scratch>, mut ended: oneshot::Rece
     }
 }
 
-/// Reads what the command wrote, and removes its directory.
-async fn collect(ended: Option<Ended>, scratch: Arc<Scratch>) -> Report {
-    let Some(ended) = ended else {
-        return Report::failure(Reason::LostContact, true, "the link to the supervisor has ended");
-    };
+/// Reads what the command wrote. Most write nothing, and cost nothing here.
+async fn collect(shared: &Arc<Shared>, ended: Ended, scratch: Arc<Scratch>) -> Report {
+    if !ended.has_files {
+        give_back(shared, scratch);
+        return Report::of(ended, || Ok(Written::default()));
+    }
+    let files = scratch.clone();
     let collected = blocking(move || {
-        let report = Report::of(ended, || scratch.written());
-        Report { checkpoint: scratch.checkpoint(), ..report }
+        let report = Report::of(ended, || files.written());
+        Report { checkpoint: files.checkpoint(), ..report }
     });
-    collected.await.unwrap_or_else(|error| Report::failure(Reason::LostContact, true, error.to_string()))
+    let report = collected.await;
+    clean(shared, scratch).await;
+    report.unwrap_or_else(|error| Report::failure(Reason::LostContact, true, error.to_string()))
+}
+
+/// For the next attempt. A directory that cannot be emptied is given up.
+async fn clean(shared: &Arc<Shared>, scratch: Arc<Scratch>) {
+    let cleaned = blocking({
+        let scratch = scratch.clone();
+        move || scratch.empty()
+    });
+    match cleaned.await.and_then(|emptied| emptied) {
+        Ok(()) => give_back(shared, scratch),
+        Err(error) => {
+            tracing::warn!(directory = %scratch.directory().display(), %error, "scratch directory not emptied")
+        }
+    }
+}
+
+/// Nobody else holds it any more: its checkpoint is read by the one task that gives it back.
+fn give_back(shared: &Shared, scratch: Arc<Scratch>) {
+    if let Ok(scratch) = Arc::try_unwrap(scratch) {
+        shared.scratches.give_back(scratch);
+    }
 }
 
 fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, until: Option<Boottime>) -> Start {
@@ -392,6 +443,7 @@ fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, u
         path: env.get("PATH").cloned().unwrap_or_default(),
         env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         cwd: exec.cwd.clone(),
+        scratch: scratch.directory().to_owned(),
         stdin_file: exec.stdin_file.clone(),
         timeout_ms: exec.timeout.map(|limit| limit.as_millis() as u64),
         grace_ms: shared.options.grace_ms,

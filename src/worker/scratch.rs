@@ -1,9 +1,14 @@
-//! The files through which a command talks back: a private directory for each attempt, removed with it.
+//! The files through which a command talks back, in a private directory.
+//!
+//! Most commands write none. So the directories are kept and given to one attempt after another: making and removing one
+//! costs the file system's journal a write each, which the replicated log would have to wait for.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// With both ends of both streams these stay below the 2 MiB that a job may have in all (design 3, limits).
 pub const RESULT_BYTES_MAX: u64 = 512 * 1024;
@@ -11,8 +16,16 @@ pub const JOBS_BYTES_MAX: u64 = 1024 * 1024;
 pub const CHECKPOINT_BYTES_MAX: u64 = 256 * 1024;
 
 /// Begins the names of all directories made here, so that those of a node that was killed can be told and removed.
-const NAME: &str = "attempt-";
+const NAME: &str = "slot-";
 
+/// All directories of a runner: as many as attempts ran at the same time.
+pub struct Scratches {
+    all: PathBuf,
+    made: AtomicU64,
+    idle: Mutex<Vec<Scratch>>,
+}
+
+/// One directory, for one attempt.
 pub struct Scratch {
     directory: PathBuf,
 }
@@ -26,9 +39,36 @@ pub struct Written {
     pub jobs: Vec<String>,
 }
 
-/// Makes the directory for all attempts, and empties it: only one node uses it, and its commands are dead.
+impl Scratches {
+    pub fn new(all: PathBuf) -> Self {
+        Self { all, made: AtomicU64::new(0), idle: Mutex::default() }
+    }
+
+    /// An empty one, at no cost, if there is one.
+    pub fn idle(&self) -> Option<Scratch> {
+        self.idle.lock().expect("nothing panics while it is held").pop()
+    }
+
+    pub fn create(&self) -> io::Result<Scratch> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let scratch = Scratch { directory: self.all.join(format!("{NAME}{number}")) };
+        DirBuilder::new().mode(0o700).create(&scratch.directory)?;
+        Ok(scratch)
+    }
+
+    /// Must be empty.
+    pub fn give_back(&self, scratch: Scratch) {
+        self.idle.lock().expect("nothing panics while it is held").push(scratch);
+    }
+}
+
+/// Makes the directory for all, and empties it: only one node uses it, and the commands of the one before are dead.
 pub fn prepare(all: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(all)?;
+    remove_all(all)
+}
+
+pub fn remove_all(all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(NAME) {
             fs::remove_dir_all(entry.path())?;
@@ -38,13 +78,8 @@ pub fn prepare(all: &Path) -> io::Result<()> {
 }
 
 impl Scratch {
-    pub fn create(all: &Path, lease: u64, checkpoint: Option<&[u8]>) -> io::Result<Self> {
-        let scratch = Self { directory: all.join(format!("{NAME}{lease}")) };
-        DirBuilder::new().mode(0o700).create(&scratch.directory)?;
-        if let Some(checkpoint) = checkpoint {
-            fs::write(scratch.checkpoint_file(), checkpoint)?;
-        }
-        Ok(scratch)
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn result_file(&self) -> PathBuf {
@@ -57,6 +92,15 @@ impl Scratch {
 
     pub fn checkpoint_file(&self) -> PathBuf {
         self.directory.join("checkpoint")
+    }
+
+    /// Removes whatever was written, with the directory itself: a command can have done anything to it.
+    pub fn empty(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        DirBuilder::new().mode(0o700).create(&self.directory)
     }
 
     /// What a success wrote. An error says which file breaks its contract, and how.
@@ -72,14 +116,6 @@ impl Scratch {
     /// The checkpoint, if there is one that keeps the limit: one that does not is no reason to stop a command.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         read(&self.checkpoint_file(), CHECKPOINT_BYTES_MAX).ok().flatten()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            tracing::warn!(directory = %self.directory.display(), %error, "scratch directory not removed");
-        }
     }
 }
 
@@ -109,9 +145,15 @@ fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
 
-    fn written(result: &[u8], jobs: &[u8]) -> Result<Written, String> {
+    fn scratches() -> (tempfile::TempDir, Scratches) {
         let all = tempfile::tempdir().unwrap();
-        let scratch = Scratch::create(all.path(), 7, None).unwrap();
+        let scratches = Scratches::new(all.path().into());
+        (all, scratches)
+    }
+
+    fn written(result: &[u8], jobs: &[u8]) -> Result<Written, String> {
+        let (_all, scratches) = scratches();
+        let scratch = scratches.create().unwrap();
         fs::write(scratch.result_file(), result).unwrap();
         fs::write(scratch.jobs_file(), jobs).unwrap();
         scratch.written()
@@ -138,20 +180,25 @@ mod tests {
     }
 
     #[test]
-    fn scratch_is_private_and_goes_with_its_attempt() {
+    fn scratch_is_private_and_empty_for_the_next() {
         use std::os::unix::fs::PermissionsExt;
-        let all = tempfile::tempdir().unwrap();
-        let scratch = Scratch::create(all.path(), 7, Some(b"half")).unwrap();
-        assert_eq!(scratch.checkpoint().as_deref(), Some(&b"half"[..]));
+        let (all, scratches) = scratches();
+        let scratch = scratches.create().unwrap();
         assert_eq!(scratch.directory.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        drop(scratch);
-        assert_eq!(fs::read_dir(all.path()).unwrap().count(), 0);
+        fs::create_dir(scratch.result_file()).unwrap();
+        scratch.empty().unwrap();
+        assert_eq!(fs::read_dir(&scratch.directory).unwrap().count(), 0);
+        fs::remove_dir(&scratch.directory).unwrap();
+        scratch.empty().unwrap();
+        scratches.give_back(scratch);
+        assert!(scratches.idle().is_some() && scratches.idle().is_none());
+        assert_eq!(fs::read_dir(all.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn prepare_removes_what_a_killed_node_left() {
-        let all = tempfile::tempdir().unwrap();
-        std::mem::forget(Scratch::create(all.path(), 7, Some(b"half")).unwrap());
+        let (all, scratches) = scratches();
+        fs::write(scratches.create().unwrap().jobs_file(), "{}").unwrap();
         fs::write(all.path().join("other"), "").unwrap();
         prepare(all.path()).unwrap();
         assert_eq!(fs::read_dir(all.path()).unwrap().count(), 1);

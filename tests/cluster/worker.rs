@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A runner with the right to run for as long as any test takes.
 struct Bench {
     runner: Runner,
+    supervisor: u32,
     directory: tempfile::TempDir,
     leases: AtomicU64,
 }
@@ -38,9 +39,11 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let mut options = options(directory.path().join("scratch"));
         change(&mut options);
-        let runner = Runner::new(Supervisor::start(options).unwrap());
+        let supervisor = Supervisor::start(options).unwrap();
+        let pid = supervisor.pid();
+        let runner = Runner::new(supervisor);
         runner.alive(Boottime::now().after_ms(600_000));
-        Self { runner, directory, leases: AtomicU64::new(1) }
+        Self { runner, supervisor: pid, directory, leases: AtomicU64::new(1) }
     }
 
     fn task(&self, kind: &str, args: Value) -> Task {

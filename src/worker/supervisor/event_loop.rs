@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::EpollTimeout;
 use nix::sys::signalfd::SignalFd;
 
 use super::super::boottime::Boottime;
@@ -13,18 +13,12 @@ use super::super::protocol::{End, Ended, FromSupervisor, Start, ToSupervisor};
 use super::super::reason::Reason;
 use super::job::{Job, Right};
 use super::node_end::NodeEnd;
+use super::plumbing::{LEASE_MAX, Plumbing, Source};
 use super::signals::oom_kills;
 use super::spawn::spawn;
 
 /// Longest sleep of the loop while commands run: epoll does not count suspend, rights do.
 const WAIT_MS_MAX: u64 = 200;
-/// What an event is about: a lease shifted by two, and one of these.
-const SOCKET: u64 = 0;
-const CHILD_SIGNAL: u64 = 3;
-const STDOUT: u64 = 1;
-const STDERR: u64 = 2;
-/// Leases are below 2^53, as all numbers that JSON carries; this is where the packing of events would end.
-const LEASE_MAX: u64 = 1 << 61;
 
 pub struct EventLoop {
     pub marker: String,
@@ -32,7 +26,7 @@ pub struct EventLoop {
     dev_null: OwnedFd,
     pub node: NodeEnd,
     child_signal: SignalFd,
-    epoll: Epoll,
+    pub plumbing: Plumbing,
     is_waiting_to_send: bool,
     pub jobs: BTreeMap<u64, Job>,
     /// The main processes that are not reaped yet.
@@ -55,16 +49,16 @@ impl EventLoop {
         node: UnixStream,
         child_signal: SignalFd,
     ) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&node, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
-        epoll.add(&child_signal, EpollEvent::new(EpollFlags::EPOLLIN, CHILD_SIGNAL))?;
+        let plumbing = Plumbing::new()?;
+        plumbing.listen(&node, Source::Node)?;
+        plumbing.listen(&child_signal, Source::Children)?;
         Ok(Self {
             marker,
             right: Right { alive_until: Boottime::ZERO, loss_grace_ms },
             dev_null,
             node: NodeEnd::new(node),
             child_signal,
-            epoll,
+            plumbing,
             is_waiting_to_send: false,
             jobs: BTreeMap::new(),
             mains: HashMap::new(),
@@ -78,13 +72,9 @@ impl EventLoop {
 
     /// Returns when the node is gone and so is everything it had started.
     pub fn run(mut self) -> io::Result<()> {
-        let mut events = [EpollEvent::empty(); 64];
         while self.node.is_open() || !self.jobs.is_empty() {
-            match self.epoll.wait(&mut events, self.time_to_wait()) {
-                Ok(count) => events[..count].iter().for_each(|event| self.handle(event.data())),
-                Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let news = self.plumbing.wait(self.time_to_wait())?;
+            news.into_iter().for_each(|source| self.handle(source));
             self.check_time(Boottime::now());
             self.flush()?;
         }
@@ -102,18 +92,18 @@ impl EventLoop {
         EpollTimeout::try_from(wait).expect("at most WAIT_MS_MAX")
     }
 
-    fn handle(&mut self, event: u64) {
-        match (event >> 2, event & 3) {
-            (0, SOCKET) => self.handle_messages(),
-            (0, CHILD_SIGNAL) => {
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Node => self.handle_messages(),
+            Source::Children => {
                 // One read takes the pending signal; children are then asked for one by one.
                 let _may_have_been_read = self.child_signal.read_signal();
                 self.reap();
             }
-            (lease, STDOUT) => self.read_stdout(lease),
-            (lease, _) => {
+            Source::Stdout { lease } => self.read_stdout(lease),
+            Source::Stderr { lease } => {
                 if let Some(job) = self.jobs.get_mut(&lease) {
-                    job.read_stderr();
+                    job.read_stderr(&mut self.plumbing);
                 }
             }
         }
@@ -124,7 +114,7 @@ impl EventLoop {
             self.handle_message(message);
         }
         if !self.node.is_open() {
-            let _is_gone_anyway = self.epoll.delete(&self.node);
+            self.plumbing.forget(&self.node);
             self.stop_all(Reason::Interrupted, self.right.loss_grace_ms);
         }
     }
@@ -169,26 +159,16 @@ impl EventLoop {
             return refuse(Reason::StartFailed, "its lease is in use, or no lease");
         }
         let spawned = spawn(start, &self.dev_null)?;
+        let pid = spawned.pid;
         let job = Job::new(start, spawned, Boottime::now());
-        self.mains.insert(job.pid, job.lease);
-        let pid = job.pid;
-        self.listen(&job);
+        self.mains.insert(pid, start.lease);
         self.jobs.insert(start.lease, job);
         Ok(pid)
     }
 
-    fn listen(&self, job: &Job) {
-        for (pipe, stream) in job.pipes().into_iter().zip([STDOUT, STDERR]) {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, job.lease << 2 | stream);
-            // Without it the output waits in the pipe until the command ends, or blocks on it and times out: worse than
-            // none, but no reason to disown a command that runs.
-            let _out_of_watches = self.epoll.add(pipe, event);
-        }
-    }
-
     fn read_stdout(&mut self, lease: u64) {
         if let Some(job) = self.jobs.get_mut(&lease) {
-            let (lines, dropped) = job.read_stdout();
+            let (lines, dropped) = job.read_stdout(&mut self.plumbing);
             self.send_lines(lease, lines, dropped);
         }
     }
@@ -212,7 +192,7 @@ impl EventLoop {
     /// The tree is gone: the report, with what the pipes still held.
     pub fn finish(&mut self, lease: u64) {
         let Some(mut job) = self.jobs.remove(&lease) else { return };
-        let (lines, dropped) = job.drain();
+        let (lines, dropped) = job.drain(&mut self.plumbing);
         self.send_lines(lease, lines, dropped);
         self.node.send(&FromSupervisor::Ended(Box::new(job.into_ended())));
     }
@@ -221,9 +201,7 @@ impl EventLoop {
         self.node.flush();
         if self.node.is_open() && self.node.has_unsent() != self.is_waiting_to_send {
             self.is_waiting_to_send = self.node.has_unsent();
-            let writable = if self.is_waiting_to_send { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
-            let mut event = EpollEvent::new(EpollFlags::EPOLLIN | writable, SOCKET);
-            self.epoll.modify(&self.node, &mut event)?;
+            self.plumbing.listen_for_room(&self.node, Source::Node, self.is_waiting_to_send)?;
         }
         Ok(())
     }
@@ -235,6 +213,7 @@ fn never_started(lease: u64, end: End) -> Ended {
         end,
         stopped: None,
         pid: None,
+        has_files: true,
         stdout: String::new(),
         stderr: String::new(),
         wall_ms: 0,

@@ -1,19 +1,19 @@
 //! One running command, as the supervisor sees it.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::boottime::Boottime;
-use super::super::output::{Capture, Directives};
+use super::super::output::Directives;
 use super::super::protocol::{End, Ended, Start};
 use super::super::reason::Reason;
+use super::plumbing::{Plumbing, Source, Stream};
 use super::spawn::Spawned;
 
 const MIB: u64 = 1024 * 1024;
-/// A pipe holds no more, whatever was asked of it without privilege.
-const PIPE_BYTES_MAX: usize = 1024 * 1024;
+/// Jobs younger than this are not listened to: what most write waits in their pipes, and is read when they end. To be told
+/// of it sooner, and of the end of both pipes, costs more than the rest of a short job.
+const UNHEARD_MS: u64 = 5;
 /// Lines to raftq taken from one read; of more the oldest are dropped.
 const LINES_MAX: usize = 256;
 
@@ -30,7 +30,9 @@ pub struct Job {
     pub until: Option<Boottime>,
     times_out_at: Boottime,
     keep_output: bool,
+    scratch: PathBuf,
     started_at: Instant,
+    is_listened_to: bool,
     main_end: Option<(End, Duration)>,
     stdout: Stream,
     stderr: Stream,
@@ -74,10 +76,12 @@ impl Job {
             // One more, as `now` was cut to whole milliseconds: never earlier than granted.
             times_out_at: start.timeout_ms.map_or(Boottime::NEVER, |limit| now.after_ms(limit + 1)),
             keep_output: start.keep_output,
+            scratch: start.scratch.clone(),
             started_at: Instant::now(),
+            is_listened_to: false,
             main_end: None,
-            stdout: Stream::new(spawned.stdout),
-            stderr: Stream::new(spawned.stderr),
+            stdout: Stream::new(spawned.stdout, Source::Stdout { lease: start.lease }),
+            stderr: Stream::new(spawned.stderr, Source::Stderr { lease: start.lease }),
             directives: Directives::default(),
         }
     }
@@ -91,7 +95,12 @@ impl Job {
     }
 
     /// What time alone does to it: its right to run or its time limit runs out.
-    pub fn check_time(&mut self, now: Boottime, right: Right) {
+    pub fn check_time(&mut self, now: Boottime, right: Right, plumbing: &Plumbing) {
+        if !self.is_listened_to && now >= self.listen_at() {
+            self.is_listened_to = true;
+            self.stdout.listen(plumbing);
+            self.stderr.listen(plumbing);
+        }
         let lapses = right.lapses(self.until);
         if now >= lapses {
             self.stop(Some(Reason::Interrupted), lapses.after_ms(right.loss_grace_ms));
@@ -105,12 +114,19 @@ impl Job {
     /// When `check_time` or a signal is next due.
     pub fn next_deadline(&self, right: Right, next_kill: Boottime) -> Boottime {
         let lapses = right.lapses(self.until);
+        if !self.is_listened_to {
+            return self.listen_at().min(lapses);
+        }
         match self.stop {
             None => lapses.min(self.times_out_at),
             Some(stop) if !stop.is_told => Boottime::ZERO,
             Some(stop) if stop.kill_at <= lapses.after_ms(right.loss_grace_ms) => stop.kill_at.max(next_kill),
             Some(_) => lapses,
         }
+    }
+
+    fn listen_at(&self) -> Boottime {
+        self.started.after_ms(UNHEARD_MS)
     }
 
     pub fn measured(&mut self, resident_bytes: u64) {
@@ -132,34 +148,30 @@ impl Job {
         self.main_end.is_some()
     }
 
-    pub fn read_stdout(&mut self) -> (Vec<String>, u64) {
+    /// Lines to raftq in what it wrote, and how many there were too many.
+    pub fn read_stdout(&mut self, plumbing: &mut Plumbing) -> (Vec<String>, u64) {
         let mut lines = Vec::new();
         let (stdout, directives) = (&mut self.stdout, &mut self.directives);
-        stdout.read(|bytes| directives.push(bytes, &mut |line| lines.push(line)));
+        stdout.read(plumbing, |bytes| directives.push(bytes, &mut |line| lines.push(line)));
         newest(lines)
     }
 
-    pub fn read_stderr(&mut self) {
-        self.stderr.read(|_| ());
+    pub fn read_stderr(&mut self, plumbing: &mut Plumbing) {
+        self.stderr.read(plumbing, |_| ());
     }
 
     /// Nobody writes any more: what the pipes still hold.
-    pub fn drain(&mut self) -> (Vec<String>, u64) {
+    pub fn drain(&mut self, plumbing: &mut Plumbing) -> (Vec<String>, u64) {
         let mut lines = Vec::new();
         let directives = &mut self.directives;
-        self.stdout.drain(|bytes| directives.push(bytes, &mut |line| lines.push(line)));
-        self.stderr.drain(|_| ());
+        self.stdout.drain(plumbing, |bytes| directives.push(bytes, &mut |line| lines.push(line)));
+        self.stderr.drain(plumbing, |_| ());
         directives.end(&mut |line| lines.push(line));
         newest(lines)
     }
 
-    pub fn pipes(&self) -> [&File; 2] {
-        let open = "open until it is first read";
-        [self.stdout.pipe.as_ref().expect(open), self.stderr.pipe.as_ref().expect(open)]
-    }
-
     pub fn live_tail(&self) -> (String, String) {
-        (self.stdout.capture.live_tail(), self.stderr.capture.live_tail())
+        (self.stdout.capture().live_tail(), self.stderr.capture().live_tail())
     }
 
     pub fn into_ended(self) -> Ended {
@@ -167,13 +179,14 @@ impl Job {
         let stopped = self.stop.and_then(|stop| stop.reason);
         let succeeded = end == End::Exited(0) && stopped.is_none();
         let text = |stream: &Stream| match succeeded && !self.keep_output {
-            true => stream.capture.last_end(),
-            false => stream.capture.both_ends(),
+            true => stream.capture().last_end(),
+            false => stream.capture().both_ends(),
         };
         Ended {
             lease: self.lease,
             stopped,
             pid: Some(self.pid),
+            has_files: has_files(&self.scratch),
             stdout: text(&self.stdout),
             stderr: text(&self.stderr),
             wall_ms: wall.as_millis() as u64,
@@ -184,47 +197,13 @@ impl Job {
     }
 }
 
+/// A directory that cannot be read has been tampered with, and is to be looked after.
+fn has_files(directory: &Path) -> bool {
+    directory.read_dir().map_or(true, |mut entries| entries.next().is_some())
+}
+
 fn newest(mut lines: Vec<String>) -> (Vec<String>, u64) {
     let dropped = lines.len().saturating_sub(LINES_MAX);
     lines.drain(..dropped);
     (lines, dropped as u64)
-}
-
-struct Stream {
-    pipe: Option<File>,
-    capture: Capture,
-}
-
-impl Stream {
-    fn new(pipe: OwnedFd) -> Self {
-        Self { pipe: Some(pipe.into()), capture: Capture::default() }
-    }
-
-    /// One read, so that no command keeps the loop from the others. Returns how much there was.
-    fn read(&mut self, mut also: impl FnMut(&[u8])) -> usize {
-        let mut piece = [0; 65536];
-        let Some(pipe) = &mut self.pipe else { return 0 };
-        match pipe.read(&mut piece) {
-            Ok(0) => self.pipe = None,
-            Ok(count) => {
-                self.capture.push(&piece[..count]);
-                also(&piece[..count]);
-                return count;
-            }
-            // Nothing there, or interrupted: the loop comes again.
-            Err(_) => {}
-        }
-        0
-    }
-
-    fn drain(&mut self, mut also: impl FnMut(&[u8])) {
-        let mut read = 0;
-        while read <= PIPE_BYTES_MAX {
-            match self.read(&mut also) {
-                0 => break,
-                count => read += count,
-            }
-        }
-        self.pipe = None;
-    }
 }

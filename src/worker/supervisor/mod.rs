@@ -22,6 +22,7 @@
 mod event_loop;
 mod job;
 mod node_end;
+mod plumbing;
 mod reap;
 mod signals;
 mod spawn;

@@ -10,8 +10,11 @@ use super::super::protocol::{FromSupervisor, ToSupervisor, encode};
 /// is one for each running command at most.
 const OUTBOX_BYTES: usize = 1024 * 1024;
 
+const READ_BYTES: usize = 64 * 1024;
+
 pub struct NodeEnd {
     socket: UnixStream,
+    piece: Box<[u8]>,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     is_open: bool,
@@ -19,7 +22,13 @@ pub struct NodeEnd {
 
 impl NodeEnd {
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket, inbox: Vec::new(), outbox: Vec::new(), is_open: true }
+        Self {
+            socket,
+            piece: vec![0; READ_BYTES].into_boxed_slice(),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            is_open: true,
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -42,16 +51,15 @@ impl NodeEnd {
 
     /// Whatever complete messages are there. An end that closed, or talks nonsense, is a node that is gone.
     pub fn receive(&mut self) -> Vec<ToSupervisor> {
-        let mut piece = [0; 65536];
         loop {
-            match self.socket.read(&mut piece) {
+            match self.socket.read(&mut self.piece) {
                 Ok(0) => self.is_open = false,
-                Ok(count) => self.inbox.extend_from_slice(&piece[..count]),
+                Ok(count) => self.inbox.extend_from_slice(&self.piece[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => self.is_open = false,
             }
-            if !self.is_open || self.inbox.len() > piece.len() {
+            if !self.is_open || self.inbox.len() > self.piece.len() {
                 break;
             }
         }

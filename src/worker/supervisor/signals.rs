@@ -23,7 +23,7 @@ const KILL_AGAIN_MS: u64 = 20;
 impl EventLoop {
     /// Everything that is due.
     pub fn check_time(&mut self, now: Boottime) {
-        self.jobs.values_mut().for_each(|job| job.check_time(now, self.right));
+        self.jobs.values_mut().for_each(|job| job.check_time(now, self.right, &self.plumbing));
         let is_signal_due = self
             .jobs
             .values()

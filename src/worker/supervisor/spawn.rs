@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{AccessFlags, access, pipe2};
@@ -28,7 +29,11 @@ pub struct Spawned {
 }
 
 pub fn spawn(start: &Start, dev_null: &OwnedFd) -> Result<Spawned, End> {
-    check_cwd(&start.cwd)?;
+    // A directory that is missing is the cause of whatever else is, so it is looked at when something is.
+    try_spawn(start, dev_null).map_err(|end| check_cwd(&start.cwd).err().unwrap_or(end))
+}
+
+fn try_spawn(start: &Start, dev_null: &OwnedFd) -> Result<Spawned, End> {
     let stdin = open_stdin(start)?;
     let program = find_program(start)?;
     let (stdout, stdout_of_command) = pipe().map_err(start_failed)?;
@@ -107,10 +112,10 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
 
 /// A best effort, and after the fact: what the command forks before this keeps its old priority.
 fn lower_priority(pid: i32) {
-    // SAFETY: no memory is passed.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, pid as libc::id_t, libc::getpriority(libc::PRIO_PROCESS, 0) + NICE)
-    };
+    static NICE_OF_COMMANDS: OnceLock<i32> = OnceLock::new();
+    // SAFETY: no memory is passed, here and below.
+    let nice = *NICE_OF_COMMANDS.get_or_init(|| NICE + unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) });
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, pid as libc::id_t, nice) };
 }
 
 fn posix_spawn(start: &Start, program: &Path, streams: [i32; 3]) -> io::Result<i32> {

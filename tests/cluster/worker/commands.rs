@@ -232,6 +232,26 @@ async fn work_of_the_whole_tree_is_measured() {
     bench.end().await;
 }
 
+/// A loop that is woken by what it does not handle, as by the end of a pipe that is closed already, shows here.
+#[tokio::test]
+async fn command_that_says_nothing_costs_nothing() {
+    let bench = Bench::new().await;
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", bench.supervisor)).unwrap();
+        let fields: Vec<u64> =
+            stat.rsplit(") ").next().unwrap().split(' ').filter_map(|field| field.parse().ok()).collect();
+        fields[10] + fields[11]
+    };
+    let silent = bench.start(json!({"shell": "exec >&- 2>&-; sleep 1000"}));
+    let before = ticks();
+    succeeded(&bench.shell("sleep 1").await);
+    let used = ticks() - before;
+    assert!(used < 30, "{used} hundredths of a second");
+    silent.cancel(raftq::worker::Cancel::Kill);
+    report_of(&silent).await;
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn a_hundred_commands_at_once_mix_nothing_up() {
     let bench = Bench::new().await;
