@@ -175,16 +175,16 @@ impl Work {
     }
 
     fn replace(&self, hot: Hot) {
-        let index = hot.applied.index();
+        let summary = hot.applied.summary();
         let old = std::mem::replace(&mut *self.replica.hot_mut(), hot);
         old.store.supersede();
         self.replica.bytes_since_snapshot.store(0, Ordering::Relaxed);
-        self.replica.moved_to(index);
+        self.replica.moved_to(summary);
     }
 
     fn apply(&self, items: Vec<Item>) -> Result<(), StorageError> {
         let mut chunk = Chunk::default();
-        let index = {
+        let summary = {
             let mut hot = self.replica.hot_mut();
             for (entry, responder) in items {
                 let answers = self.apply_entry(&mut hot, &entry, &mut chunk)?;
@@ -192,14 +192,14 @@ impl Work {
                 chunk.answers.extend(responder.map(|responder| (responder, answers)));
             }
             self.store(&mut hot)?;
-            hot.applied.index()
+            hot.applied.summary()
         };
         self.replica.bytes_since_snapshot.fetch_add(chunk.bytes, Ordering::Relaxed);
-        self.replica.moved_to(index);
+        self.replica.moved_to(summary);
         for (responder, answers) in chunk.answers {
             responder.send(answers);
         }
-        self.replica.announce(AppliedBatch { index, entries: chunk.entries });
+        self.replica.announce(AppliedBatch { index: summary.index, entries: chunk.entries });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     apply::Applier,
+    lease::LeaseClock,
     log_store::LogStore,
     message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Removed, StatusReply, path},
     options::NodeOptions,
@@ -42,6 +43,9 @@ pub struct Inner {
     pub changing: tokio::sync::Mutex<()>,
     pub leadership: watch::Sender<Leadership>,
     pub space: watch::Sender<Space>,
+    /// Whether this node's wall clock is far off the other members'.
+    pub wall_clock_off: watch::Sender<bool>,
+    pub lease: LeaseClock,
     /// Random at each start of the process; part of the office.
     pub incarnation: u64,
 }
@@ -155,18 +159,28 @@ impl Inner {
 
     pub(super) fn told_removed(&self, removed: Removed) -> Result<(), PeerRefusal> {
         if self.membership().log_id().is_none_or(|own| own.index <= removed.membership) {
-            self.stop.because(StopReason::Removed);
+            self.retire();
         }
         Ok(())
     }
 
+    /// Stops for good: the id is spent, and a start under it is refused from now on.
+    pub(super) fn retire(&self) {
+        // If it cannot be written down, the members will say so again at the next start.
+        drop(self.change_identity(|identity| identity.removed = true));
+        self.stop.because(StopReason::Removed);
+    }
+
     pub(super) fn own_status(&self) -> StatusReply {
-        let (applied, mark) = {
-            let hot = self.replica.hot();
-            (hot.applied.index(), hot.applied.mark)
-        };
+        let summary = self.replica.summary();
         let disk = disk_space(self.data.path()).unwrap_or_default();
         let wall_ms = self.options.clock.wall_ms();
-        StatusReply { applied, mark, disk_free: disk.free, disk_total: disk.total, wall_ms }
+        StatusReply {
+            applied: summary.index,
+            mark: summary.mark,
+            disk_free: disk.free,
+            disk_total: disk.total,
+            wall_ms,
+        }
     }
 }

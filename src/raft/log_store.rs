@@ -81,7 +81,12 @@ impl LogStore {
         &self.pace
     }
 
-    /// The last entry's id and bytes since the start of the log, for the purge policy.
+    /// About how many bytes of entries the log holds.
+    pub fn bytes(&self) -> u64 {
+        self.tail().held_bytes()
+    }
+
+    /// The last index that can go so that about `keep_bytes` of entries stay; `None` where nothing need go.
     pub fn purge_point(&self, keep_bytes: u64) -> Option<u64> {
         self.tail().purge_point(keep_bytes)
     }

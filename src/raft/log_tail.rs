@@ -118,6 +118,11 @@ impl Tail {
         from
     }
 
+    /// About how many bytes of entries there are, on disk and in memory.
+    pub fn held_bytes(&self) -> u64 {
+        self.marks.front().map_or(0, |&(_, before)| self.appended_bytes - before)
+    }
+
     /// The last index that can go so that about `keep_bytes` of entries stay; `None` where nothing need go.
     pub fn purge_point(&self, keep_bytes: u64) -> Option<u64> {
         let target = self.appended_bytes.checked_sub(keep_bytes)?;

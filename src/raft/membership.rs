@@ -69,13 +69,12 @@ impl Inner {
         if self.is_formed() {
             return Err(MembershipError::AlreadyFormed);
         }
-        let members = self.pristine_founders().await?;
+        let (members, begun) = self.unformed_founders().await?;
         // A formation that was interrupted goes on under the id it chose.
-        let cluster = self.identity().cluster.unwrap_or_else(|| ClusterId(rand::random()));
-        let invitation = Invitation { cluster };
-        self.invited(invitation).await.map_err(|e| MembershipError::Failed(e.to_string()))?;
-        for (&id, member) in members.iter().filter(|&(&id, _)| id != self.options.id) {
-            self.invite(id, member, invitation).await?;
+        let cluster = begun.unwrap_or_else(|| ClusterId(rand::random()));
+        // The lowest id is invited first, whoever forms: of two that try at once, one is refused before it changed anything.
+        for (&id, member) in &members {
+            self.invite(id, member, Invitation { cluster }).await?;
         }
         self.raft.initialize(members).await.map_err(|e| MembershipError::Failed(e.to_string()))?;
         tracing::info!(%cluster, "cluster formed");
@@ -195,22 +194,24 @@ impl Inner {
         self.membership().membership().get_node(&id).cloned().ok_or(MembershipError::Unknown { id })
     }
 
-    async fn pristine_founders(&self) -> Outcome<BTreeMap<u64, Member>> {
+    /// The founders, all of which answer and none of which has a membership, and the cluster they were invited to if any.
+    async fn unformed_founders(&self) -> Outcome<(BTreeMap<u64, Member>, Option<ClusterId>)> {
         let own = self.identity();
-        let mut members = BTreeMap::new();
+        let (mut members, mut begun) = (BTreeMap::new(), own.cluster);
         for founder in &self.options.founders {
             let reply = self.probe_peer(&founder.peer).await?;
             let peer = founder.peer.clone();
             if reply.node != founder.id {
                 return Err(MembershipError::OtherNode { peer, found: reply.node, wanted: founder.id });
             }
-            if reply.formed || reply.cluster.is_some() && reply.cluster != own.cluster {
+            if reply.formed || begun.is_some_and(|begun| reply.cluster.is_some_and(|cluster| cluster != begun)) {
                 return Err(MembershipError::NotPristine { id: founder.id, peer });
             }
+            begun = begun.or(reply.cluster);
             members.insert(founder.id, Member { api: founder.api.clone(), peer, disk: reply.disk });
         }
         match members.get(&self.options.id) {
-            Some(member) if member.disk == own.disk => Ok(members),
+            Some(member) if member.disk == own.disk => Ok((members, begun)),
             Some(_) => Err(MembershipError::OtherNode {
                 peer: self.options.peer.clone(),
                 found: self.options.id,

@@ -3,6 +3,7 @@
 mod apply;
 mod batch;
 mod inner;
+mod lease;
 mod log_store;
 mod log_tail;
 mod log_writer;

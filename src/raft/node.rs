@@ -1,7 +1,7 @@
 //! `Node`: all that the other rooms see of replication.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use super::{
     apply::{Applier, ApplyThread},
     batch::{self, Committed, Proposals, ProposeError},
     inner::{Inner, Raft},
+    lease::LeaseClock,
     log_store::{self, LogStore, LogWriter},
     membership::MembershipError,
     network::Network,
@@ -49,6 +50,8 @@ pub enum OpenError {
     Timers(#[from] openraft::ConfigError),
     #[error("raft does not start: {0}")]
     Raft(String),
+    #[error("node {id} was removed from its cluster and its id is spent; start a new node under a new id and add it")]
+    Removed { id: u64 },
     #[error("a thread does not start: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -134,6 +137,8 @@ impl Node {
             changing: tokio::sync::Mutex::new(()),
             leadership: watch::Sender::new(leadership),
             space: watch::Sender::new(Space::Plenty),
+            wall_clock_off: watch::Sender::new(false),
+            lease: LeaseClock::default(),
             incarnation: rand::random(),
         });
         inner.publish_leadership();
@@ -232,6 +237,18 @@ impl Node {
         Some(crate::queue::job::Office { term: leader.term, node: leader.node_id, incarnation })
     }
 
+    /// Until when nobody else can lead, in milliseconds of [`crate::clock::Clock::monotonic_ms`]: the last moment at which
+    /// a quorum was asked and later answered, plus the leader lease. `None` while this node does not lead, or cannot know.
+    pub fn leads_until_ms(&self) -> Option<u64> {
+        self.inner.leads_until_ms()
+    }
+
+    /// Whether this node, leading, finds its wall clock more than 10 s off the members' median: then nothing that wall time
+    /// triggers should happen.
+    pub fn is_wall_clock_off(&self) -> bool {
+        *self.inner.wall_clock_off.borrow()
+    }
+
     /// The last applied index, as it moves.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.inner.replica.index()
@@ -320,8 +337,14 @@ impl Node {
             tracing::error!("a thread of the node panicked");
         }
         let inner = self.inner;
-        // Closing the databases waits for their threads.
-        drop(tokio::task::spawn_blocking(move || drop(inner)).await);
+        // Other clones may live on, but the databases' own threads end here.
+        let closing = tokio::task::spawn_blocking(move || {
+            inner.log_db.quiesce();
+            inner.replica.hot().store.quiesce();
+        });
+        if closing.await.is_err() {
+            tracing::error!("a database did not close in order");
+        }
     }
 }
 
@@ -353,8 +376,13 @@ struct Opened {
 impl Opened {
     fn open(data: &DataDir, node: u64, stop: Stop) -> Result<Self, OpenError> {
         let stores = data.open(node, log_store::FAMILIES, state_rows::FAMILIES)?;
+        if stores.identity.removed {
+            return Err(OpenError::Removed { id: node });
+        }
         let replica = Arc::new(Replica::load(Arc::clone(&stores.state))?);
         let (log, writer) = LogStore::open(Arc::clone(&stores.log), stop.clone())?;
+        // What the log holds was not cut, so the next snapshot is due for all of it.
+        replica.bytes_since_snapshot.store(log.bytes(), Ordering::Relaxed);
         let (applier, apply_thread) = Applier::start(Arc::clone(&replica), node, stop)?;
         Ok(Self { stores, log, writer, replica, applier, apply_thread })
     }

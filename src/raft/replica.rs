@@ -12,7 +12,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
+    sync::{
+        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +62,10 @@ impl Applied {
         self.log_id.map_or(0, |id| id.index)
     }
 
+    pub fn summary(&self) -> Summary {
+        Summary { index: self.index(), hash: self.hash, mark: self.mark }
+    }
+
     pub fn load(store: &Store) -> Result<Self, StorageError> {
         let path = store.path().to_path_buf();
         match store.get(META, APPLIED_KEY)? {
@@ -93,8 +100,17 @@ pub struct Hot {
     pub applied: Applied,
 }
 
+/// What can be said without waiting for apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub index: u64,
+    pub hash: u128,
+    pub mark: Option<(u64, u128)>,
+}
+
 pub struct Replica {
     hot: RwLock<Hot>,
+    summary: watch::Sender<Summary>,
     index: watch::Sender<u64>,
     batches: broadcast::Sender<Arc<AppliedBatch>>,
     /// Bytes of entries applied since the last snapshot.
@@ -111,8 +127,9 @@ impl Replica {
     pub fn load(store: Arc<Store>) -> Result<Self, StorageError> {
         let hot = Hot::load(store)?;
         let index = watch::Sender::new(hot.applied.index());
+        let summary = watch::Sender::new(hot.applied.summary());
         let batches = broadcast::Sender::new(BATCHES_MAX);
-        Ok(Self { hot: RwLock::new(hot), index, batches, bytes_since_snapshot: AtomicU64::new(0) })
+        Ok(Self { hot: RwLock::new(hot), summary, index, batches, bytes_since_snapshot: AtomicU64::new(0) })
     }
 
     /// Looks at the state as it stands now.
@@ -139,8 +156,21 @@ impl Replica {
         self.hot.write().expect("a panic under the write lock ends the process")
     }
 
-    pub(super) fn moved_to(&self, index: u64) {
-        self.index.send_replace(index);
+    /// Where the replica stood after its last chunk. Unlike [`Replica::read`] it never waits, so a stuck apply is seen.
+    pub fn summary(&self) -> Summary {
+        *self.summary.borrow()
+    }
+
+    pub(super) fn moved_to(&self, summary: Summary) {
+        self.summary.send_replace(summary);
+        self.index.send_replace(summary.index);
+    }
+
+    /// A snapshot that covers this many bytes of entries is there.
+    pub(super) fn snapshot_covers(&self, bytes: u64) {
+        let less = |since: u64| Some(since.saturating_sub(bytes));
+        // The closure never refuses.
+        _ = self.bytes_since_snapshot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     pub(super) fn announce(&self, batch: AppliedBatch) {

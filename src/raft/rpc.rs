@@ -163,10 +163,8 @@ async fn receive_snapshot(
         Ok(prologue) => install(inner, prologue, &path).await,
         Err(error) => Err(failed(error)),
     };
-    if installed.is_err() {
-        // What was kept has another name by now.
-        drop(tokio::fs::remove_file(&path).await);
-    }
+    // What was installed has another name by now; the rest is of no use.
+    drop(tokio::fs::remove_file(&path).await);
     installed
 }
 

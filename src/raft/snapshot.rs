@@ -185,7 +185,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let snapshots = Arc::clone(&self.snapshots);
         let building = tokio::task::spawn_blocking(move || snapshots.build(&pinned));
         let snapshot = building.await.map_err(io::Error::other)??;
-        self.snapshots.replica.bytes_since_snapshot.fetch_sub(self.bytes_before, Ordering::Relaxed);
+        self.snapshots.replica.snapshot_covers(self.bytes_before);
         tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot built");
         Ok(snapshot)
     }

@@ -83,10 +83,7 @@ pub fn read_header(path: &Path) -> Result<Header, SnapshotError> {
 }
 
 /// Reads the whole file, and gives each row to `each`. The sums are known to be right only when this returns.
-pub fn read(
-    path: &Path,
-    each: &mut dyn FnMut(Family, &[u8], &[u8]) -> Result<(), SnapshotError>,
-) -> Result<(Header, Trailer), SnapshotError> {
+pub fn read(path: &Path, each: EachRow<'_>) -> Result<(Header, Trailer), SnapshotError> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let header = header(&mut input)?;
     let (mut hasher, mut rows) = (Xxh3::new(), 0);
@@ -157,11 +154,7 @@ fn put_row(frame: &mut Vec<u8>, family: u8, key: &[u8], value: &[u8]) {
     frame.extend_from_slice(value);
 }
 
-fn read_rows(
-    mut frame: &[u8],
-    hasher: &mut Xxh3,
-    each: &mut dyn FnMut(Family, &[u8], &[u8]) -> Result<(), SnapshotError>,
-) -> Result<u64, SnapshotError> {
+fn read_rows(mut frame: &[u8], hasher: &mut Xxh3, each: EachRow<'_>) -> Result<u64, SnapshotError> {
     hasher.update(frame);
     let mut rows = 0;
     while !frame.is_empty() {
@@ -174,6 +167,7 @@ fn read_rows(
     Ok(rows)
 }
 
+type EachRow<'a> = &'a mut dyn FnMut(Family, &[u8], &[u8]) -> Result<(), SnapshotError>;
 type Row<'a> = (u8, &'a [u8], &'a [u8]);
 
 fn take_row(frame: &[u8]) -> Option<(Row<'_>, &[u8])> {

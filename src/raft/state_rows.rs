@@ -269,12 +269,9 @@ fn text(parts: &mut KeyParts<'_>) -> Option<Arc<str>> {
 }
 
 type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
+type Walk<'a> = &'a mut dyn FnMut(Family, &[u8], Each<'_>) -> Result<(), StorageError>;
 
-fn scan(
-    from: &RowKey,
-    each: &mut dyn FnMut(RowKey, Row) -> bool,
-    walk: &mut dyn FnMut(Family, &[u8], Each<'_>) -> Result<(), StorageError>,
-) {
+fn scan(from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool, walk: Walk<'_>) {
     let (family, start) = locate(from);
     let walked = walk(family, &start, &mut |key, value| {
         if key.first() != start.first() {

@@ -97,10 +97,8 @@ impl Inner {
     pub fn status(&self) -> Status {
         let metrics = self.metrics();
         let Leadership { role, term, leader } = self.leadership();
-        let hash = {
-            let hot = self.replica.hot();
-            (hot.applied.index(), hot.applied.hash)
-        };
+        let summary = self.replica.summary();
+        let hash = (summary.index, summary.hash);
         Status {
             id: self.options.id,
             cluster: self.identity().cluster,
@@ -119,6 +117,16 @@ impl Inner {
             purged: metrics.purged.index(),
             snapshot: metrics.snapshot.index(),
         }
+    }
+
+    pub fn leads_until_ms(&self) -> Option<u64> {
+        self.leading()?;
+        let lease = std::time::Duration::from_millis(self.options.raft.election_max_ms);
+        if self.voters() == std::collections::BTreeSet::from([self.options.id]) {
+            return Some(self.options.clock.monotonic_ms() + self.options.raft.election_max_ms);
+        }
+        let asked = tokio::time::Instant::now().checked_sub(self.metrics().last_quorum_acked?.elapsed())?;
+        self.lease.end(asked, lease)
     }
 
     fn role(&self, stopped: bool, state: ServerState) -> Role {

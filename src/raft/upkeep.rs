@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the leader asks the members how they are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+/// Clocks that are kept by NTP differ by milliseconds; this is a wrong clock.
+const WALL_CLOCK_OFF_MS: u64 = 10_000;
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What upkeep remembers between its rounds.
@@ -59,7 +61,8 @@ impl Upkeep {
         while !self.inner.stop.is_set() {
             ticks.tick().await;
             self.inner.publish_leadership();
-            self.check_raft();
+            self.inner.lease.sample(&self.inner.options.clock);
+            self.check_raft().await;
             self.check_stall().await;
             self.check_snapshot().await;
             self.check_log().await;
@@ -70,13 +73,16 @@ impl Upkeep {
     }
 
     /// Raft that ended by itself, or a committed membership without this node, end the node.
-    fn check_raft(&mut self) {
+    async fn check_raft(&mut self) {
         let metrics = self.inner.metrics();
         if let Err(error) = &metrics.running_state {
             self.inner.stop.because(StopReason::Raft(error.to_string()));
         }
         let member = metrics.committed_membership_config.membership().get_node(&self.inner.options.id).is_some();
         if self.was_member && !member {
+            let inner = Arc::clone(&self.inner);
+            // Nothing more can be done if that task fails; the node stops all the same.
+            drop(tokio::task::spawn_blocking(move || inner.retire()).await);
             self.inner.stop.because(StopReason::Removed);
         }
         self.was_member |= member;
@@ -128,6 +134,7 @@ impl Upkeep {
             self.last_status = Instant::now();
             let replies = self.ask_members().await;
             self.inner.judge_space(&replies);
+            self.inner.judge_wall_clock(&replies);
             self.compare_hashes(&replies).await;
         }
         let applied = *self.inner.replica.index().borrow();
@@ -203,6 +210,18 @@ impl Inner {
         let changed = self.space.send_if_modified(|known| std::mem::replace(known, space) != space);
         if changed {
             tracing::warn!(?space, free = majority, "disk space of a majority");
+        }
+    }
+
+    /// A clock that most members disagree with should trigger nothing (design 2.1).
+    fn judge_wall_clock(&self, replies: &BTreeMap<u64, StatusReply>) {
+        let mut walls: Vec<u64> = replies.values().map(|reply| reply.wall_ms).collect();
+        walls.sort_unstable();
+        let Some(&median) = walls.get(walls.len() / 2) else { return };
+        let off = self.options.clock.wall_ms().abs_diff(median) > WALL_CLOCK_OFF_MS;
+        let changed = self.wall_clock_off.send_if_modified(|known| std::mem::replace(known, off) != off);
+        if changed {
+            tracing::warn!(off, members = ?walls, "wall clock against the members' median");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use rocksdb::{ColumnFamily, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
 use super::{
     error::StorageError,
@@ -115,20 +115,6 @@ impl Store {
             .map_err(|e| self.error(&e))
     }
 
-    /// The last entry of `family`.
-    pub fn last(&self, family: Family) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
-        let mut entries = self.db.iterator_cf(self.handle(family), IteratorMode::End);
-        let last = entries.next().transpose().map_err(|e| self.error(&e))?;
-        Ok(last.map(|(key, value)| (key.into_vec(), value.into_vec())))
-    }
-
-    /// The first entry of `family` at or after `from`.
-    pub fn first(&self, family: Family, from: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
-        let mut entries = self.db.iterator_cf(self.handle(family), IteratorMode::From(from, Direction::Forward));
-        let first = entries.next().transpose().map_err(|e| self.error(&e))?;
-        Ok(first.map(|(key, value)| (key.into_vec(), value.into_vec())))
-    }
-
     /// A view that later writes do not change.
     pub fn pin(self: &Arc<Self>) -> Pinned {
         Pinned::new(Arc::clone(self))
@@ -158,8 +144,10 @@ impl Store {
             .sum()
     }
 
-    pub fn families(&self) -> &'static [Family] {
-        self.families
+    /// Ends the background threads: if they outlived the process's main thread, they would abort it. Nothing is flushed or
+    /// compacted from now on.
+    pub fn quiesce(&self) {
+        self.db.cancel_all_background_work(true);
     }
 
     pub(super) fn db(&self) -> &DB {
@@ -176,9 +164,8 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Background threads that outlive the store would abort the process at its end.
     fn drop(&mut self) {
-        self.db.cancel_all_background_work(true);
+        self.quiesce();
     }
 }
 
