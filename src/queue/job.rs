@@ -165,10 +165,18 @@ pub struct More {
     pub output_bytes: u32,
     /// Reasons appended after submission.
     pub reasons: u32,
-    /// Its own needs, where a resource group may overrule them.
-    pub own_needs: Option<Needs>,
-    /// Raised after failures for want of memory or time; a floor.
-    pub raised: Option<Needs>,
+    /// It has dependencies, which stand in a row of their own.
+    pub waits: bool,
+}
+
+/// A dependency of one op, with its outcome once that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dep {
+    pub op: u32,
+    pub on: JobId,
+    pub accept: FinalStatuses,
+    /// Latched when the other job ended.
+    pub outcome: Option<Status>,
 }
 
 /// What claims look at. Jobs of one shape stand in one ordered set, so a claim costs the number of shapes (design 2.2).
@@ -177,9 +185,14 @@ pub struct More {
 pub struct Shape {
     pub queue: Arc<str>,
     pub limits: BTreeSet<Arc<str>>,
-    /// Rounded for packing.
+    /// As the submitter said; what counts is [`super::needs::effective`].
     pub needs: Needs,
+    /// 0: learned needs if any; 1: the larger of learned and own; 2: own only.
+    pub needs_override: u8,
     pub resource_group: Option<Arc<str>>,
+    /// Raised after failures for want of memory or time.
+    pub ram_floor_mb: u64,
+    pub time_floor_s: u64,
 }
 
 /// A job's status as users see it, computed from its ops (design 2).

@@ -22,16 +22,8 @@ static NO_RUNS: Runs = Runs {
     last: None,
 };
 
-static NO_MORE: More = More {
-    unique: None,
-    log_serial: 0,
-    log_dropped: 0,
-    log_bytes: 0,
-    output_bytes: 0,
-    reasons: 0,
-    own_needs: None,
-    raised: None,
-};
+static NO_MORE: More =
+    More { unique: None, log_serial: 0, log_dropped: 0, log_bytes: 0, output_bytes: 0, reasons: 0, waits: false };
 
 impl OpStatus {
     pub fn lease(&self) -> Option<&Lease> {

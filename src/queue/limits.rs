@@ -63,6 +63,8 @@ pub const LIVE_JOBS_MAX_MAX: u64 = 1_000_000_000;
 /// Jobs archived by one call, and deadlines handled by one tick: an entry must not hold up those behind it.
 pub const AUTOARCHIVE_PIECE: u32 = 10_000;
 pub const TICK_PIECE: usize = 2_048;
+/// Dependents that one entry wakes; the next tick goes on.
+pub const WAKES_PIECE: usize = 10_000;
 
 /// Answers kept of each idempotency name.
 pub const KEY_ANSWERS: u64 = 1024;

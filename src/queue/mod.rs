@@ -20,9 +20,11 @@ mod history;
 mod intern;
 mod keys;
 mod life;
+pub mod needs;
 mod ops;
 mod overlay;
 mod step;
+mod waits;
 
 pub mod applied;
 pub mod command;

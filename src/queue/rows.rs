@@ -15,7 +15,8 @@ use super::{
     applied::{Answer, Position},
     command::Free,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
-    job::{Attempt, Job, Json, LogLine, OpResult, Reason, Spec, Status},
+    job::{Attempt, Dep, Job, Json, LogLine, OpResult, Reason, Spec, Status},
+    needs::Learned,
     settings::{Drain, Pool, Settings},
 };
 
@@ -65,6 +66,8 @@ pub enum RowKey {
     EndedMinute(u64),
     /// A job that has ended, while not all that wait for it have heard.
     Waking(JobId),
+    /// How many jobs, live or ended, name this environment.
+    EnvironmentUses(u128),
 }
 
 /// The value of a row.
@@ -88,6 +91,8 @@ pub enum Row {
     Count(u64),
     Status(Status),
     Worker(Box<Worker>),
+    Waits(Box<[Dep]>),
+    Learned(Box<Learned>),
 }
 
 /// A worker in the registry.

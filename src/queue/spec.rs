@@ -109,6 +109,12 @@ pub struct FinalStatuses {
     pub canceled: bool,
 }
 
+impl FinalStatuses {
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// One `depends` entry of an op, as submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depends {

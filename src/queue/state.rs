@@ -13,15 +13,17 @@ use super::{
     applied::{Answer, Applied, NextDeadline, Position},
     command::{Command, Entry, Request},
     history::History,
-    ids::{Index, JobId},
+    ids::{ClusterMs, Index, JobId},
     intern::Interner,
-    job::{Job, Policy, Shape},
+    job::{Job, Needs, Policy, Shape},
     keys::{self, Keys},
+    needs::{self, Learned},
     ops::{self, worker::Workers},
     order::Order,
     rows::{Changes, Counters, Row, RowKey, Rows},
     settings::{Drain, Pool, Settings},
     step::Step,
+    waits::{self, Waits},
 };
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,9 @@ pub struct State {
     /// Limit groups with a ceiling.
     pub(super) limits: BTreeMap<Arc<str>, u32>,
     pub(super) workers: Workers,
+    pub(super) waits: Waits,
+    /// What resource groups have needed.
+    pub(super) learned: BTreeMap<Arc<str>, Learned>,
     /// Live jobs whose row is older than they are.
     pub(super) touched: BTreeSet<JobId>,
     pub(super) changes: Changes,
@@ -77,11 +82,20 @@ impl State {
 
     /// When the next tick is wanted. A deadline in the past means: at once.
     pub fn next_deadline(&self) -> NextDeadline {
+        if self.waits.has_work() {
+            return NextDeadline { cluster: Some(ClusterMs(0)), wall: None };
+        }
         let due = self.order.first_due().map(|(at, _)| at);
         let cluster = [due, self.keys.next_deadline(), self.workers.next_deadline()].into_iter().flatten().min();
         let run_at = self.order.first_run_at().map(|(at, _)| at);
         let wall = [run_at, self.history.next_deadline(&self.settings)].into_iter().flatten().min();
         NextDeadline { cluster, wall }
+    }
+
+    /// What counts as the needs of jobs of this shape, with what their group has learned.
+    pub fn needs(&self, shape: &Shape) -> Needs {
+        let learned = shape.resource_group.as_ref().and_then(|group| self.learned.get(group));
+        needs::effective(shape, learned)
     }
 
     /// Where the state stands: index, clocks and office of the last entry.
@@ -104,6 +118,7 @@ impl State {
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
+        state.waits = Waits::load(rows, &state.live);
         state
     }
 
@@ -126,10 +141,17 @@ impl State {
             self.limits.insert(name, max);
             true
         });
+        rows.scan(&RowKey::Learned("".into()), &mut |key, row| {
+            let (RowKey::Learned(group), Row::Learned(learned)) = (key, row) else {
+                panic!("a resource group's row holds what it has learned")
+            };
+            self.learned.insert(group, *learned);
+            true
+        });
     }
 
-    /// Takes a live job in: shares what it says alike with others, and enters it into the order.
-    pub(super) fn adopt(&mut self, mut job: Box<Job>) {
+    /// A live job's row, read again: shares what it says alike with others, and enters it into the order.
+    fn adopt(&mut self, mut job: Box<Job>) {
         self.shared.adopt(&mut job);
         self.order.insert(&job);
         self.live.insert(job.id, job);
@@ -137,7 +159,7 @@ impl State {
 }
 
 impl Shared {
-    fn adopt(&mut self, job: &mut Job) {
+    pub fn adopt(&mut self, job: &mut Job) {
         job.shape = self.shapes.share(&job.shape);
         job.policy = self.policies.share(&job.policy);
         for op in &mut job.ops {
@@ -190,6 +212,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Settings(change) => ops::settings::settings(step, change),
         Command::Worker(change) => ops::worker::worker(step, change),
     };
+    waits::wake(step);
     let state = &mut *step.state;
     state.history.refresh(&state.changes, step.rows);
     answer

@@ -9,11 +9,12 @@ use super::{
     applied::{Effect, JobBrief, Position},
     command::{Clocks, Entry},
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
-    job::{Job, Office, Status},
-    ops,
+    job::{Dep, Job, Office, Status},
+    limits, ops,
     refusal::Refusal,
     rows::{Changes, Row, RowKey, Rows},
     state::State,
+    waits,
 };
 
 pub struct Step<'a> {
@@ -24,6 +25,8 @@ pub struct Step<'a> {
     pub office: Office,
     /// Who asked for the request at hand.
     pub principal: Arc<str>,
+    /// How many dependents this entry may still wake.
+    pub wakes_left: usize,
     effects: Vec<Effect>,
     /// Queues in which a claim may now find something.
     ready: BTreeSet<Arc<str>>,
@@ -65,9 +68,17 @@ impl<'a> Step<'a> {
         let cluster = entry.clocks.cluster.max(before.clocks.cluster);
         let clocks = Clocks { cluster, wall: entry.clocks.wall };
         state.counters.position = Position { index, clocks, office: entry.office };
-        let (effects, ready) = (Vec::new(), BTreeSet::new());
-        let mut step =
-            Self { state, rows, index, clocks, office: entry.office, principal: Arc::from(""), effects, ready };
+        let mut step = Self {
+            state,
+            rows,
+            index,
+            clocks,
+            office: entry.office,
+            principal: Arc::from(""),
+            wakes_left: limits::WAKES_PIECE,
+            effects: Vec::new(),
+            ready: BTreeSet::new(),
+        };
         if (before.office.node, before.office.incarnation) != (entry.office.node, entry.office.incarnation) {
             ops::expire::end_grace_of_old_pool(&mut step);
         }
@@ -120,30 +131,40 @@ impl<'a> Step<'a> {
 
     /// Changes a live job. If that ends it, it leaves memory.
     pub fn change<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
-        let State { live, order, changes, touched, .. } = &mut *self.state;
-        let job = live.get_mut(&id).expect("a verb changes a job that it found");
-        order.remove(job);
-        let held = job.lease().is_some();
-        let answer = edit(job, &mut Writer { changes, rows: self.rows, clocks: self.clocks });
-        job.version = self.index;
-        job.changed_at = self.clocks.wall;
-        let (status, freed) = (job.status(), held && job.lease().is_none());
-        if freed {
-            let waiting = job.shape.limits.iter().flat_map(|limit| order.waiting_for(limit));
+        let mut writer = Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks };
+        let job = self.state.live.get_mut(&id).expect("a verb changes a job that it found");
+        self.state.order.remove(job);
+        let (held, shape) = (job.lease().is_some(), job.shape.clone());
+        let answer = edit(job, &mut writer);
+        waits::settle(job, self.state.waits.of(id), &mut writer);
+        (job.version, job.changed_at) = (self.index, self.clocks.wall);
+        if !Arc::ptr_eq(&job.shape, &shape) {
+            self.state.shared.shapes.release(&shape);
+            job.shape = self.state.shared.shapes.share(&job.shape);
+        }
+        if held && job.lease().is_none() {
+            let waiting = job.shape.limits.iter().flat_map(|limit| self.state.order.waiting_for(limit));
             self.ready.extend(waiting.cloned());
         }
-        self.effects.push(Effect::Changed { job: id, status });
+        let status = job.status();
         if status.is_final() {
-            let job = live.remove(&id).expect("it was there a line ago");
+            let job = self.state.live.remove(&id).expect("it was there a line ago");
             self.retire(job);
-            return answer;
-        }
-        order.insert(job);
-        touched.insert(id);
-        if status == Status::Queued {
-            self.ready.insert(job.shape.queue.clone());
+        } else {
+            self.state.order.insert(job);
+            self.state.touched.insert(id);
+            self.announce(id, status);
         }
         answer
+    }
+
+    /// Says that a live job has changed.
+    fn announce(&mut self, id: JobId, status: Status) {
+        self.effects.push(Effect::Changed { job: id, status });
+        if status == Status::Queued {
+            let queue = &self.state.live[&id].shape.queue;
+            self.ready.insert(queue.clone());
+        }
     }
 
     /// Changes what is no news to anybody: the version stays.
@@ -157,7 +178,7 @@ impl<'a> Step<'a> {
         answer
     }
 
-    /// Changes what a live job shares with others; it must not end by that.
+    /// Changes what a live job shares with others.
     pub fn reshape(&mut self, id: JobId, edit: impl FnOnce(&mut Job)) {
         let mut job = self.state.live.remove(&id).expect("a verb changes a job that it found");
         self.state.order.remove(&job);
@@ -167,40 +188,18 @@ impl<'a> Step<'a> {
         self.enter(job);
     }
 
-    /// A job that was not there, or not like this, is live.
-    fn enter(&mut self, job: Box<Job>) {
-        let status = job.status();
-        self.effects.push(Effect::Changed { job: job.id, status });
-        if status == Status::Queued {
-            self.ready.insert(job.shape.queue.clone());
-        }
-        self.state.touched.insert(job.id);
-        self.state.adopt(job);
-    }
-
-    /// Takes in a new job.
-    pub fn admit(&mut self, job: Box<Job>) {
+    /// Takes in a new job. What it waits for may have ended badly already, and then it ends here.
+    pub fn admit(&mut self, job: Box<Job>, deps: Box<[Dep]>) {
         self.effects.push(Effect::Posted { job: job.id });
+        if !deps.is_empty() {
+            self.state.changes.put(RowKey::Waits(job.id), Row::Waits(deps.clone()));
+            self.state.waits.add(job.id, deps);
+        }
         self.enter(job);
     }
 
-    /// A job that has ended goes from memory into its row.
-    fn retire(&mut self, job: Box<Job>) {
-        let state = &mut *self.state;
-        state.shared.release(&job);
-        state.touched.remove(&job.id);
-        state.counters.count_end(job.status());
-        let end = job.ended_at.time().expect("a job that has ended says when");
-        state.history.add_ended(&mut state.changes, end, job.id);
-        if let Some(unique) = &job.more().unique {
-            state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
-        }
-        state.changes.delete(RowKey::Live(job.id));
-        state.changes.put(RowKey::Ended(job.id), Row::Job(job));
-    }
-
     /// A job that has ended, and is not archived, lives again.
-    pub fn revive(&mut self, mut job: Box<Job>, edit: impl FnOnce(&mut Job)) {
+    pub fn revive(&mut self, mut job: Box<Job>, deps: Box<[Dep]>, edit: impl FnOnce(&mut Job)) {
         let state = &mut *self.state;
         let end = job.ended_at.time().expect("a job that has ended says when");
         state.history.remove_ended(&mut state.changes, end, job.id);
@@ -209,9 +208,47 @@ impl<'a> Step<'a> {
         if let Some(unique) = &job.more().unique {
             state.changes.delete(RowKey::Unique(unique.clone(), job.id));
         }
+        if !deps.is_empty() {
+            state.changes.put(RowKey::Waits(job.id), Row::Waits(deps.clone()));
+            state.waits.add(job.id, deps);
+        }
         edit(&mut job);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
         self.enter(job);
+    }
+
+    /// A job that was not there, or not like this, is live.
+    fn enter(&mut self, mut job: Box<Job>) {
+        let (id, state) = (job.id, &mut *self.state);
+        state.shared.adopt(&mut job);
+        let mut writer = Writer { changes: &mut state.changes, rows: self.rows, clocks: self.clocks };
+        waits::settle(&mut job, state.waits.of(id), &mut writer);
+        let status = job.status();
+        if status.is_final() {
+            return self.retire(job);
+        }
+        state.order.insert(&job);
+        state.live.insert(id, job);
+        state.touched.insert(id);
+        self.announce(id, status);
+    }
+
+    /// A job that has ended goes from memory into its row, and whoever waits for it is to hear.
+    fn retire(&mut self, job: Box<Job>) {
+        let (state, status) = (&mut *self.state, job.status());
+        state.shared.release(&job);
+        state.touched.remove(&job.id);
+        state.counters.count_end(status);
+        let end = job.ended_at.time().expect("a job that has ended says when");
+        state.history.add_ended(&mut state.changes, end, job.id);
+        state.waits.forget(job.id);
+        state.waits.ended(&mut state.changes, job.id, status);
+        if let Some(unique) = &job.more().unique {
+            state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
+        }
+        self.effects.push(Effect::Changed { job: job.id, status });
+        state.changes.delete(RowKey::Live(job.id));
+        state.changes.put(RowKey::Ended(job.id), Row::Job(job));
     }
 
     pub fn next_job_id(&mut self) -> JobId {

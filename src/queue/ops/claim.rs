@@ -52,7 +52,7 @@ fn take_most_urgent(step: &mut Step, taker: &mut Taker, queues: &[Arc<str>]) -> 
     let mut claimed = Vec::new();
     while claimed.len() < taker.claim.max as usize {
         let Some(Reverse((_, id, at))) = heads.pop() else { break };
-        if !has_room(step, &shapes[at].1) || !taker.free.fits(&shapes[at].1.needs) {
+        if full_limit(step, &shapes[at].1).is_some() || !taker.free.fits(&step.state.needs(&shapes[at].1)) {
             continue;
         }
         claimed.push(taker.grant(step, id));
@@ -64,10 +64,6 @@ fn take_most_urgent(step: &mut Step, taker: &mut Taker, queues: &[Arc<str>]) -> 
 fn head(step: &Step, shapes: &[ShapeKey], at: usize) -> Option<Reverse<(Priority, JobId, usize)>> {
     let (priority, id) = step.state.order.head(&shapes[at])?;
     Some(Reverse((priority, id, at)))
-}
-
-fn has_room(step: &Step, shape: &Shape) -> bool {
-    full_limit(step, shape).is_none()
 }
 
 /// The first limit group of a shape that has no room.
@@ -90,17 +86,17 @@ impl<'a> Taker<'a> {
     fn shapes(&self, step: &Step, queues: &[Arc<str>]) -> Vec<ShapeKey> {
         let queues: BTreeSet<&Arc<str>> = queues.iter().filter(|queue| !step.state.is_paused(queue)).collect();
         let ready = queues.into_iter().flat_map(|queue| step.state.order.ready(queue));
-        ready.map(|(key, _)| key).filter(|(kind, shape)| self.asks_for(kind, shape)).cloned().collect()
+        ready.map(|(key, _)| key).filter(|(kind, shape)| self.asks_for(step, kind, shape)).cloned().collect()
     }
 
-    fn asks_for(&self, kind: &Arc<str>, shape: &Shape) -> bool {
+    fn asks_for(&self, step: &Step, kind: &Arc<str>, shape: &Shape) -> bool {
         let kind_fits = self.claim.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind));
         let group_fits = self
             .claim
             .resource_groups
             .as_ref()
             .is_none_or(|groups| shape.resource_group.as_ref().is_some_and(|group| groups.contains(group)));
-        kind_fits && group_fits && self.free.fits(&shape.needs)
+        kind_fits && group_fits && self.free.fits(&step.state.needs(shape))
     }
 
     fn grant(&mut self, step: &mut Step, id: JobId) -> Claimed {
@@ -149,7 +145,7 @@ fn obstacle(step: &Step, taker: &Taker, job: &Job) -> Option<String> {
     if step.state.is_paused(&job.shape.queue) {
         return Some(format!("claims from queue {} are paused", job.shape.queue));
     }
-    if !taker.asks_for(&job.current_op().kind, &job.shape) {
+    if !taker.asks_for(step, &job.current_op().kind, &job.shape) {
         return Some("its kind, resource group or needs do not fit this claim".to_owned());
     }
     full_limit(step, &job.shape).map(|limit| format!("limit group {limit} is full"))

@@ -1,5 +1,7 @@
 //! delete: gone, and never comes back. Not while somebody holds it.
 
+use std::collections::BTreeMap;
+
 use crate::queue::{
     applied::{Answer, Effect, JobBrief},
     ids::JobId,
@@ -10,21 +12,47 @@ use crate::queue::{
 };
 
 pub fn delete(step: &mut Step, ids: &[JobId]) -> Answer {
-    super::each(step, ids, None, delete_one)
+    let verdicts = judge(step, ids);
+    super::each(step, ids, None, |step, id| match &verdicts[&id] {
+        Ok(_) if step.find(id).is_err() => Err(Refusal::NotFound { id }),
+        Ok(brief) => {
+            remove(step, id);
+            Ok(*brief)
+        }
+        Err(refusal) => Err(refusal.clone()),
+    })
 }
 
-fn delete_one(step: &mut Step, id: JobId) -> Result<JobBrief, Refusal> {
+type Verdicts = BTreeMap<JobId, Result<JobBrief, Refusal>>;
+
+/// Who may go. A job that an unfinished one waits for goes only together with that one.
+fn judge(step: &Step, ids: &[JobId]) -> Verdicts {
+    let mut verdicts: Verdicts = ids.iter().map(|id| (*id, judge_one(step, *id))).collect();
+    let mut stays: Vec<JobId> = verdicts.keys().copied().collect();
+    while let Some(id) = stays.pop() {
+        if verdicts.get(&id).is_none_or(Result::is_err) {
+            continue;
+        }
+        let needed = |by: &JobId| !matches!(verdicts.get(by), Some(Ok(_)));
+        if let Some(by) = step.state.waits.dependents_of(id).find(needed) {
+            verdicts.insert(id, Err(Refusal::InUse { by }));
+            // It stays, so those that it waits for stay as well.
+            stays.extend(step.state.waits.of(id).iter().map(|dep| dep.on));
+        }
+    }
+    verdicts
+}
+
+fn judge_one(step: &Step, id: JobId) -> Result<JobBrief, Refusal> {
     let found = step.find(id)?;
     let job = found.job();
     if job.status() == Status::Canceling {
         return Err(Refusal::Canceling);
     }
-    if let Some(lease) = job.lease() {
-        return Err(Refusal::Claimed { owner: lease.holder.worker.clone() });
+    match job.lease() {
+        Some(lease) => Err(Refusal::Claimed { owner: lease.holder.worker.clone() }),
+        None => Ok(brief(job, true)),
     }
-    let brief = brief(job, true);
-    remove(step, id);
-    Ok(brief)
 }
 
 /// The job and everything that names it.
@@ -46,6 +74,7 @@ pub fn remove(step: &mut Step, id: JobId) {
 
 fn remove_live(step: &mut Step, job: &Job) {
     step.state.order.remove(job);
+    step.state.waits.forget(job.id);
     step.state.shared.release(job);
     step.state.touched.remove(&job.id);
     step.state.changes.delete(RowKey::Live(job.id));

@@ -6,7 +6,7 @@ use crate::queue::{
     applied::{Answer, JobBrief},
     command::Edit,
     ids::JobId,
-    job::{Job, OpStatus, Spec, Status},
+    job::{Job, OpStatus, Shape, Spec, Status},
     ops::submit,
     refusal::Refusal,
     rows::{Row, RowKey},
@@ -71,7 +71,9 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
         for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             (op.kind, op.priority) = (new.kind, new.priority);
         }
-        (job.shape, job.policy, job.spec_bytes) = (draft.shape, draft.policy, draft.spec_bytes);
+        let (ram_floor_mb, time_floor_s) = (job.shape.ram_floor_mb, job.shape.time_floor_s);
+        job.shape = Arc::new(Shape { ram_floor_mb, time_floor_s, ..Arc::unwrap_or_clone(draft.shape) });
+        (job.policy, job.spec_bytes) = (draft.policy, draft.spec_bytes);
         let unique = draft.more.and_then(|more| more.unique);
         if unique != job.more().unique {
             job.more_mut().unique = unique;

@@ -7,6 +7,7 @@ use crate::queue::{
     job::{Job, LeaseEnd, OpStatus},
     limits,
     ops::{
+        learn,
         release::{self, Ending, is_canceling},
         touch,
     },
@@ -61,6 +62,11 @@ impl Rule {
 
 pub fn failure(step: &mut Step, id: JobId, failed: &Failure) {
     let rule = Rule::of(failed.reason, failed.retryable);
+    let raise = matches!(failed.reason, "ram" | "time");
+    if raise {
+        learn::learn(step, id, failed.report);
+    }
+    let asked = step.state.needs(&step.live(id).expect("its lease was found").shape);
     step.change(id, |job, writer| {
         count_attempt(job, writer, rule.attempt);
         touch::add_log(job, writer, &failed.report.log, failed.report.log_seq);
@@ -68,6 +74,9 @@ pub fn failure(step: &mut Step, id: JobId, failed: &Failure) {
             let (delay_ms, report) = (failed.delay_ms.unwrap_or(0), failed.report);
             let ending = Ending { ended_by: LeaseEnd::FinishedFailure, delay_ms, reason: failed.reason, report };
             return release::give_back(job, writer, &ending);
+        }
+        if raise {
+            learn::raise(job, asked, failed);
         }
         attempt::record(job, writer, Some(failed.reason), failed.report);
         let ran_ms = attempt::ran_ms(job, failed.report, writer.clocks.wall);

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::queue::{
     applied::{Answer, Submitted},
     ids::{JobId, Stamp},
-    job::{Hold, Job, More, Op, Shape, Spec, When},
+    job::{Dep, Hold, Job, JobRef, More, Op, Shape, Spec, When},
     limits,
+    ops::depend::{self, Target},
     refusal::Refusal,
     rows::{Row, RowKey},
     step::Step,
@@ -28,12 +29,14 @@ pub fn submit(step: &mut Step, jobs: &[Member], atomic: bool) -> Answer {
 /// What a member of a batch will become.
 #[derive(Clone, Debug)]
 enum Plan {
-    New(Arc<Spec>),
+    New(Arc<Spec>, Vec<Target>),
     /// Its unique key is a live job's.
     Existing(Arc<Spec>, JobId),
     /// Its unique key is that of an earlier member.
     Same(Arc<Spec>, usize),
 }
+
+type Plans = Vec<Result<Plan, Refusal>>;
 
 /// Plans first and changes afterwards, so that an atomic batch can still be refused as a whole.
 pub fn submit_batch(step: &mut Step, jobs: &[Member], atomic: bool) -> Vec<Result<Submitted, Refusal>> {
@@ -44,10 +47,39 @@ pub fn submit_batch(step: &mut Step, jobs: &[Member], atomic: bool) -> Vec<Resul
     carry_out(step, plans)
 }
 
-fn plan(step: &Step, jobs: &[Member]) -> Vec<Result<Plan, Refusal>> {
+fn plan(step: &Step, jobs: &[Member]) -> Plans {
+    let links = depend::resolve(step, jobs);
     let mut planner = Planner { step, new: 0, unique: BTreeMap::new(), lanes: 0, shapes: 0 };
-    let checked = jobs.iter().map(|job| job.as_ref().map_err(Refusal::clone));
-    checked.enumerate().map(|(at, job)| planner.plan(at, job?)).collect()
+    let mut plans = Plans::with_capacity(jobs.len());
+    for (at, (job, link)) in jobs.iter().zip(links).enumerate() {
+        let plan = link.and_then(|targets| planner.plan(at, job.as_ref().map_err(Refusal::clone)?, targets));
+        plans.push(plan);
+    }
+    refuse_waiters(&mut plans);
+    plans
+}
+
+/// Whoever waits for a member that is refused is refused as well, and whoever waits for that one.
+fn refuse_waiters(plans: &mut Plans) {
+    let mut waiters: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, plan) in plans.iter().enumerate() {
+        let Ok(Plan::New(_, targets)) = plan else { continue };
+        for target in targets {
+            if let Target::Member(member) = target {
+                waiters.entry(*member).or_default().push(at);
+            }
+        }
+    }
+    let mut refused: Vec<usize> = waiters.keys().copied().filter(|at| plans[*at].is_err()).collect();
+    while let Some(at) = refused.pop() {
+        for waiter in waiters.remove(&at).unwrap_or_default() {
+            let message = format!("job {} of the batch, for which it waits, is refused", at + 1);
+            if plans[waiter].is_ok() {
+                plans[waiter] = Err(Refusal::invalid("depends", message));
+                refused.push(waiter);
+            }
+        }
+    }
 }
 
 struct Planner<'a, 's> {
@@ -60,8 +92,8 @@ struct Planner<'a, 's> {
 }
 
 impl<'a> Planner<'a, '_> {
-    fn plan(&mut self, at: usize, spec: &'a Arc<Spec>) -> Result<Plan, Refusal> {
-        spec.check()?;
+    /// The checks after those of fields: unique, then room.
+    fn plan(&mut self, at: usize, spec: &'a Arc<Spec>, targets: Vec<Target>) -> Result<Plan, Refusal> {
         if let Some(unique) = &spec.unique {
             if let Some(id) = self.step.state.order.unique(unique) {
                 return Ok(Plan::Existing(spec.clone(), id));
@@ -75,7 +107,7 @@ impl<'a> Planner<'a, '_> {
         if let Some(unique) = &spec.unique {
             self.unique.insert(unique, at);
         }
-        Ok(Plan::New(spec.clone()))
+        Ok(Plan::New(spec.clone(), targets))
     }
 
     fn check_room(&mut self, spec: &Spec) -> Result<(), Refusal> {
@@ -115,18 +147,49 @@ fn check_room(what: &str, count: usize, max: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn carry_out(step: &mut Step, plans: Vec<Result<Plan, Refusal>>) -> Vec<Result<Submitted, Refusal>> {
+fn carry_out(step: &mut Step, plans: Plans) -> Vec<Result<Submitted, Refusal>> {
+    let ids = ids(step, &plans);
     let mut results: Vec<Result<Submitted, Refusal>> = Vec::with_capacity(plans.len());
     for plan in plans {
         let result = match plan {
             Err(refusal) => Err(refusal),
-            Ok(Plan::New(spec)) => Ok(Submitted { id: create(step, spec), existed: false }),
+            Ok(Plan::New(spec, targets)) => {
+                let on: Vec<JobId> = targets.iter().map(|target| target.id(&ids)).collect();
+                Ok(Submitted { id: create(step, spec, &on), existed: false })
+            }
             Ok(Plan::Existing(spec, id)) => Ok(join(step, &spec, id)),
             Ok(Plan::Same(spec, earlier)) => results[earlier].clone().map(|first| join(step, &spec, first.id)),
         };
         results.push(result);
     }
     results
+}
+
+/// The id that each member will have: members may wait for later ones.
+fn ids(step: &Step, plans: &Plans) -> Vec<Option<JobId>> {
+    let mut last = step.state.counters.last_job.0;
+    let mut ids: Vec<Option<JobId>> = Vec::with_capacity(plans.len());
+    for plan in plans {
+        ids.push(match plan {
+            Ok(Plan::New(..)) => {
+                last += 1;
+                Some(JobId(last))
+            }
+            Ok(Plan::Existing(_, id)) => Some(*id),
+            Ok(Plan::Same(_, earlier)) => ids[*earlier],
+            Err(_) => None,
+        });
+    }
+    ids
+}
+
+impl Target {
+    fn id(&self, members: &[Option<JobId>]) -> JobId {
+        match self {
+            Target::Job(id) => *id,
+            Target::Member(at) => members[*at].expect("who waits for a refused member is refused"),
+        }
+    }
 }
 
 /// A live job has the unique key: the newcomer only adds its groups.
@@ -145,9 +208,9 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
     existed
 }
 
-fn create(step: &mut Step, spec: Arc<Spec>) -> JobId {
+fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     let id = step.next_job_id();
-    let spec = signed(spec, &step.principal);
+    let spec = depend::with_ids(signed(spec, &step.principal), on);
     for (limit, max) in &spec.limits {
         if let Some(max) = max {
             step.state.create_limit(limit, *max);
@@ -156,10 +219,26 @@ fn create(step: &mut Step, spec: Arc<Spec>) -> JobId {
     for group in &spec.groups {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }
-    let job = build(step, &spec, id);
+    let mut job = build(step, &spec, id);
+    let deps = deps(step, &spec);
+    if !deps.is_empty() {
+        job.more_mut().waits = true;
+    }
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
-    step.admit(Box::new(job));
+    step.admit(Box::new(job), deps);
     id
+}
+
+/// The dependencies of all ops, with the outcomes that are known already.
+fn deps(step: &Step, spec: &Spec) -> Box<[Dep]> {
+    let mut deps = Vec::new();
+    for (op, depends) in spec.ops.iter().enumerate() {
+        for depend in &depends.depends {
+            let JobRef::Id(on) = depend.on else { panic!("a stored spec names jobs by their ids") };
+            deps.push(Dep { op: op as u32, on, accept: depend.accept, outcome: depend::outcome(step, on) });
+        }
+    }
+    deps.into()
 }
 
 /// With the submitter's name, where the front door has not set it.
@@ -210,6 +289,9 @@ fn shape(spec: &Spec) -> Shape {
         queue: spec.queue.clone(),
         limits: spec.limits.iter().map(|(name, _)| name.clone()).collect(),
         needs: spec.needs.unwrap_or_default(),
+        needs_override: spec.policy.needs_override,
         resource_group: spec.policy.resource_group.clone(),
+        ram_floor_mb: 0,
+        time_floor_s: 0,
     }
 }

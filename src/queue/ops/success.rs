@@ -1,17 +1,12 @@
 //! finish with success: the op is done, with its result and the jobs it brings along (design 2.2).
 
 use crate::queue::{
-    applied::Submitted,
     attempt,
     command::Report,
     ids::JobId,
     job::{Job, Json, LeaseEnd, OpResult, OpStatus},
     limits,
-    ops::{
-        release::is_canceling,
-        submit::{self, Member},
-        touch,
-    },
+    ops::{children, learn, release::is_canceling, submit::Member, touch},
     refusal::Refusal,
     rows::{Row, RowKey},
     step::{Step, Writer},
@@ -28,7 +23,8 @@ pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal
     let job = step.live(id).expect("its lease was found");
     let canceling = is_canceling(job);
     check_size(job, done)?;
-    let jobs = if canceling { Vec::new() } else { children(step, done)? };
+    let jobs = if canceling { Vec::new() } else { children::submit(step, id, done.jobs, done.atomic)? };
+    learn::learn(step, id, done.report);
     step.change(id, |job, writer| {
         if matches!(job.current_op().status, OpStatus::Reserved(_)) {
             job.start(writer.clocks.wall);
@@ -66,29 +62,4 @@ fn keep_result(job: &mut Job, writer: &mut Writer, result: OpResult) {
     }
     attempt::count_output(job, writer, bytes);
     writer.changes.put(RowKey::Result(job.id, job.current() as u32), Row::Result(result));
-}
-
-/// The jobs that come with the finish, in the same entry. With `atomic`, all of them or no finish.
-fn children(step: &mut Step, done: &Success) -> Result<Vec<Result<JobId, (Box<str>, Box<str>)>>, Refusal> {
-    if done.jobs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let results = match step.state.drain.refusal() {
-        Some(refusal) => vec![Err(refusal); done.jobs.len()],
-        None => submit::submit_batch(step, done.jobs, done.atomic),
-    };
-    if done.atomic
-        && let Some(fault) = results.iter().find_map(|result| result.as_ref().err().filter(is_fault))
-    {
-        return Err(fault.clone());
-    }
-    Ok(results.into_iter().map(told).collect())
-}
-
-fn is_fault(refusal: &&Refusal) -> bool {
-    **refusal != Refusal::Aborted
-}
-
-fn told(result: Result<Submitted, Refusal>) -> Result<JobId, (Box<str>, Box<str>)> {
-    result.map(|submitted| submitted.id).map_err(|refusal| (refusal.code().into(), refusal.to_string().into()))
 }

@@ -1,0 +1,110 @@
+//! Needs: what a job asks of a machine, what its group has taught, and what a failure raised (design 2.2, learning).
+//!
+//! Histograms are integers in coarse steps, so every replica finds the same recommendation. A shape carries what was asked
+//! for; what counts is computed when a claim looks at it, so queued jobs profit from what was learned meanwhile.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::Report,
+    job::{Needs, Shape},
+};
+
+const RAM_STEP_MB: u64 = 100;
+const TIME_STEP_S: u64 = 1800;
+/// 400 GiB, and 85 days: what lies beyond counts as this.
+const STEPS_MAX: u64 = 4096;
+/// Below this many runs the maximum counts, from it on the 95th percentile.
+const RUNS_FOR_PERCENTILE: u64 = 20;
+/// Up to this peak, memory is doubled after a failure for want of it.
+const DOUBLE_UP_TO_MB: u64 = 8192;
+
+/// What the runs of a resource group have needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned {
+    ram: Histogram,
+    time: Histogram,
+}
+
+/// Runs by the number of steps that they needed, rounded up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Histogram(BTreeMap<u32, u64>);
+
+impl Histogram {
+    fn add(&mut self, amount: u64, step: u64) {
+        let steps = amount.div_ceil(step).clamp(1, STEPS_MAX);
+        let runs = self.0.entry(steps as u32).or_default();
+        *runs = runs.saturating_add(1);
+    }
+
+    fn runs(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    fn recommended(&self, step: u64) -> Option<u64> {
+        let runs = self.runs();
+        let enough = if runs < RUNS_FOR_PERCENTILE { runs } else { (runs * 95).div_ceil(100) };
+        let mut below = 0;
+        for (steps, here) in &self.0 {
+            below += here;
+            if below >= enough {
+                return Some(u64::from(*steps) * step);
+            }
+        }
+        None
+    }
+}
+
+impl Learned {
+    /// A success, or a failure for want of memory or time.
+    pub fn add(&mut self, report: &Report) {
+        if let Some(peak_ram_mb) = report.peak_ram_mb {
+            self.ram.add(peak_ram_mb, RAM_STEP_MB);
+        }
+        if let Some(wall_ms) = report.wall_ms {
+            self.time.add(wall_ms.div_ceil(1000), TIME_STEP_S);
+        }
+    }
+
+    pub fn ram_mb(&self) -> Option<u64> {
+        self.ram.recommended(RAM_STEP_MB)
+    }
+
+    pub fn time_s(&self) -> Option<u64> {
+        self.time.recommended(TIME_STEP_S)
+    }
+
+    pub fn runs(&self) -> u64 {
+        self.ram.runs().max(self.time.runs())
+    }
+}
+
+/// What counts for a shape, given what its group has learned.
+pub fn effective(shape: &Shape, learned: Option<&Learned>) -> Needs {
+    let own = shape.needs;
+    let choose = |own: u64, learned: Option<u64>| match (shape.needs_override, learned) {
+        (0, Some(learned)) => learned,
+        (1, Some(learned)) => own.max(learned),
+        _ => own,
+    };
+    Needs {
+        cores_milli: own.cores_milli,
+        ram_mb: choose(own.ram_mb, learned.and_then(Learned::ram_mb)).max(shape.ram_floor_mb),
+        disk_mb: own.disk_mb,
+        time_s: choose(own.time_s, learned.and_then(Learned::time_s)).max(shape.time_floor_s),
+    }
+}
+
+/// The memory to ask for after a run with this peak failed for want of memory: never less than before.
+pub fn raised_ram_mb(before_mb: u64, peak_mb: u64) -> u64 {
+    let more = if peak_mb <= DOUBLE_UP_TO_MB { peak_mb * 2 } else { peak_mb.saturating_mul(13).div_ceil(10) };
+    let wanted = more.max(peak_mb.saturating_add(1000));
+    wanted.checked_next_multiple_of(RAM_STEP_MB).unwrap_or(u64::MAX).max(before_mb).min(super::limits::RAM_MB_MAX)
+}
+
+/// The time to ask for after a run took too long.
+pub fn raised_time_s(before_s: u64) -> u64 {
+    before_s.saturating_add(3600).min(super::limits::TIME_S_MAX)
+}

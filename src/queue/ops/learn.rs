@@ -1,0 +1,40 @@
+//! What a run teaches its resource group, and what a failure for want of memory or time changes for the job itself.
+
+use std::sync::Arc;
+
+use crate::queue::{
+    command::Report,
+    ids::JobId,
+    job::{Job, Needs},
+    limits, needs,
+    ops::failure::Failure,
+    rows::{Row, RowKey},
+    step::Step,
+};
+
+/// Adds a run to what the job's group knows. A group too many learns nothing.
+pub fn learn(step: &mut Step, id: JobId, report: &Report) {
+    let job = step.live(id).expect("its lease was found");
+    let Some(group) = job.shape.resource_group.clone() else { return };
+    if report.peak_ram_mb.is_none() && report.wall_ms.is_none() {
+        return;
+    }
+    let state = &mut *step.state;
+    if state.learned.len() >= limits::RESOURCE_GROUPS_MAX && !state.learned.contains_key(&group) {
+        return;
+    }
+    let learned = state.learned.entry(group.clone()).or_default();
+    learned.add(report);
+    state.changes.put(RowKey::Learned(group), Row::Learned(Box::new(learned.clone())));
+}
+
+/// After `ram` or `time` the job asks for more.
+pub fn raise(job: &mut Job, asked: Needs, failed: &Failure) {
+    let shape = Arc::make_mut(&mut job.shape);
+    if failed.reason == "ram" {
+        let peak_mb = failed.report.peak_ram_mb.unwrap_or(asked.ram_mb);
+        shape.ram_floor_mb = needs::raised_ram_mb(asked.ram_mb, peak_mb);
+    } else {
+        shape.time_floor_s = needs::raised_time_s(asked.time_s);
+    }
+}
