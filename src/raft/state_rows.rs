@@ -62,6 +62,7 @@ mod kind {
     pub const LEARNED: u8 = 7;
     pub const WORKER: u8 = 8;
     pub const ENVIRONMENT: u8 = 9;
+    pub const ENVIRONMENT_USES: u8 = 10;
     pub const ENDED_MINUTE: u8 = 10;
 }
 
@@ -188,6 +189,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Learned(group) => (SETTINGS, start(kind::LEARNED).text(group)),
         RowKey::Worker(id) => (SETTINGS, start(kind::WORKER).text(id)),
         RowKey::Environment(digest) => (SETTINGS, start(kind::ENVIRONMENT).u128(*digest)),
+        RowKey::EnvironmentUses(digest) => (SETTINGS, start(kind::ENVIRONMENT_USES).u128(*digest)),
         RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
     };
     (family, bytes.finish())
@@ -255,6 +257,7 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::LEARNED => text(p).map(RowKey::Learned),
         kind::WORKER => text(p).map(RowKey::Worker),
         kind::ENVIRONMENT => p.u128().map(RowKey::Environment),
+        kind::ENVIRONMENT_USES => p.u128().map(RowKey::EnvironmentUses),
         kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
         _ => None,
     }
@@ -325,6 +328,7 @@ mod tests {
             RowKey::Worker(text()),
             RowKey::Waits(job),
             RowKey::Environment(u128::MAX),
+            RowKey::EnvironmentUses(u128::MAX),
             RowKey::EndedMinute(8),
             RowKey::Waking(job),
         ]
