@@ -62,8 +62,8 @@ mod kind {
     pub const LEARNED: u8 = 7;
     pub const WORKER: u8 = 8;
     pub const ENVIRONMENT: u8 = 9;
-    pub const ENVIRONMENT_USES: u8 = 10;
     pub const ENDED_MINUTE: u8 = 10;
+    pub const ENVIRONMENT_USES: u8 = 11;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
