@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::orphans::{adopt_orphans_of_supervisors, bury};
 use super::protocol::{ToSupervisor, encode};
@@ -29,6 +31,9 @@ const OUTBOX_BYTES: usize = 32 * 1024 * 1024;
 const CRASH_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond the grace of the commands, when the node has closed the socket.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const PING_EVERY: Duration = Duration::from_millis(500);
+/// Ten seconds in all: a machine that is merely busy does not take so long.
+const UNANSWERED_MAX: u32 = 20;
 const RESTART_WAIT_MIN: Duration = Duration::from_millis(50);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Having lived so long, its end is no sign of a next one.
@@ -167,6 +172,7 @@ async fn converse(shared: &Shared, socket: StdUnixStream) {
     tokio::select! {
         () = receive(shared, reader) => {}
         error = send(shared, writer) => tracing::warn!(%error, "supervisor unreachable"),
+        () = until_silent(shared) => tracing::error!("supervisor does not answer, and is replaced"),
         () = shared.shutdown.cancelled() => {}
     }
 }
@@ -198,6 +204,18 @@ async fn send(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Error {
     }
 }
 
+/// Returns when the loop of the supervisor turns no more: it was stopped, or waits for a dead file system. Counts pings and
+/// not time, so that a node that was stopped itself does not blame the supervisor for it.
+async fn until_silent(shared: &Shared) {
+    shared.unanswered.store(0, Ordering::Relaxed);
+    let mut pings = tokio::time::interval(PING_EVERY);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shared.unanswered.fetch_add(1, Ordering::Relaxed) < UNANSWERED_MAX {
+        shared.outbox.send(&ToSupervisor::Ping);
+        pings.tick().await;
+    }
+}
+
 /// Waits until the supervisor and all it started are gone, and ends the runs it had with that.
 async fn lose(shared: &Arc<Shared>, process: Child) {
     let (patience, reason) = match shared.shutdown.is_cancelled() {
@@ -208,7 +226,7 @@ async fn lose(shared: &Arc<Shared>, process: Child) {
     };
     let groups: HashSet<i32> = shared.runs().iter().filter_map(|(_, run)| run.pid()).collect();
     let marker = shared.marker.clone();
-    let buried = tokio::task::spawn_blocking(move || bury(process, patience, &marker, &groups)).await;
+    let buried = tokio::task::spawn_blocking(move || bury(process, patience, &marker, groups)).await;
     match buried {
         Ok(Ok(())) => tracing::info!("supervisor ended"),
         Ok(Err(error)) => tracing::error!(%error, "supervisor not buried"),

@@ -24,6 +24,7 @@
 //! ([`Boottime`] includes suspend and never jumps).
 
 mod boottime;
+mod cgroup;
 mod link;
 mod orphans;
 mod output;

@@ -37,6 +37,8 @@ pub enum ToSupervisor {
     Tail {
         lease: u64,
     },
+    /// To be answered, to show that the loop turns.
+    Ping,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +64,7 @@ pub struct Start {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromSupervisor {
+    Pong,
     Started {
         lease: u64,
         pid: i32,

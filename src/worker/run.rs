@@ -175,6 +175,7 @@ impl Run {
 
     pub fn deliver(&self, message: FromSupervisor) {
         match message {
+            FromSupervisor::Pong => {}
             FromSupervisor::Started { pid, .. } => self.state().pid = Some(pid),
             FromSupervisor::Lines { lines, dropped, .. } => self.take_lines(&lines, dropped),
             FromSupervisor::Tail { stdout, stderr, .. } => {

@@ -6,6 +6,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub(super) struct Shared {
     pub(super) marker: String,
     pub(super) outbox: Outbox,
     pub(super) shutdown: CancellationToken,
+    /// Pings in a row.
+    pub(super) unanswered: AtomicU32,
     scratches: Scratches,
     base_env: BTreeMap<String, String>,
     runs: Mutex<HashMap<u64, Arc<Run>>>,
@@ -100,6 +103,7 @@ impl Runner {
             marker: supervisor.marker.clone(),
             outbox: Outbox::new(),
             shutdown: CancellationToken::new(),
+            unanswered: AtomicU32::new(0),
             scratches: Scratches::new(supervisor.options.scratch.clone()),
             base_env: base_env(),
             runs: Mutex::default(),
@@ -294,6 +298,7 @@ impl Shared {
 
     pub(super) fn deliver(&self, message: FromSupervisor) {
         let lease = match &message {
+            FromSupervisor::Pong => return self.unanswered.store(0, Ordering::Relaxed),
             FromSupervisor::Started { lease, .. }
             | FromSupervisor::Lines { lease, .. }
             | FromSupervisor::Tail { lease, .. } => *lease,

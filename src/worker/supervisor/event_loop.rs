@@ -9,6 +9,7 @@ use nix::sys::epoll::EpollTimeout;
 use nix::sys::signalfd::SignalFd;
 
 use super::super::boottime::Boottime;
+use super::super::cgroup::Cgroup;
 use super::super::protocol::{End, Ended, FromSupervisor, Start, ToSupervisor};
 use super::super::reason::Reason;
 use super::job::{Job, Right};
@@ -19,6 +20,9 @@ use super::spawn::spawn;
 
 /// Longest sleep of the loop while commands run: epoll does not count suspend, rights do.
 const WAIT_MS_MAX: u64 = 200;
+
+/// How long KILL tree by tree may take when the node is gone, before the cgroup is killed, and this process with it.
+const TREES_MS: u64 = 500;
 
 pub struct EventLoop {
     pub marker: String,
@@ -71,12 +75,21 @@ impl EventLoop {
     }
 
     /// Returns when the node is gone and so is everything it had started.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self, cgroup: Option<&Cgroup>) -> io::Result<()> {
+        let mut last_hour = Boottime::NEVER;
         while self.node.is_open() || !self.jobs.is_empty() {
             let news = self.plumbing.wait(self.time_to_wait())?;
             news.into_iter().for_each(|source| self.handle(source));
             self.check_time(Boottime::now());
             self.flush()?;
+            if !self.node.is_open() {
+                last_hour = last_hour.min(Boottime::now().after_ms(self.right.loss_grace_ms + TREES_MS));
+            }
+            if Boottime::now() >= last_hour
+                && let Some(cgroup) = cgroup
+            {
+                cgroup.kill();
+            }
         }
         self.kill_strays_until_none_is_left();
         Ok(())
@@ -135,6 +148,7 @@ impl EventLoop {
                 }
             }
             ToSupervisor::Tail { lease } => self.send_tail(lease),
+            ToSupervisor::Ping => self.node.send(&FromSupervisor::Pong),
         }
     }
 

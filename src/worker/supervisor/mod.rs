@@ -38,6 +38,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::setsid;
 
+use super::cgroup::Cgroup;
 use event_loop::EventLoop;
 
 /// The first argument by which the binary knows that it is to be the supervisor: `raftq __supervisor MARKER LOSS_GRACE_MS`.
@@ -73,7 +74,12 @@ fn serve(marker: String, loss_grace_ms: u64) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     prctl::set_name(c"raftq-commands")?;
     yield_to_the_node();
-    EventLoop::new(marker, loss_grace_ms, dev_null, node, child_signal)?.run()
+    let cgroup = Cgroup::of_supervisor(&marker).filter(|cgroup| cgroup.enter().is_ok());
+    EventLoop::new(marker, loss_grace_ms, dev_null, node, child_signal)?.run(cgroup.as_ref())?;
+    if let Some(cgroup) = cgroup {
+        cgroup.leave();
+    }
+    Ok(())
 }
 
 /// The socket comes as standard input. It moves out of the way, so that no command can ever get it.

@@ -131,6 +131,34 @@ async fn killed_supervisor_loses_its_commands_and_is_replaced() {
     bench.end().await;
 }
 
+/// What hid from every trace is still in the supervisor's cgroup. Needs root, or a delegated cgroup, and a kernel from 5.14.
+#[tokio::test]
+async fn killed_supervisor_leaves_nothing_that_hides() {
+    let bench = Bench::new().await;
+    let token = unique();
+    let handle = bench.start(json!({"shell": format!("env -i /usr/bin/setsid sleep {token} & sleep {token}")}));
+    until_async("it runs", || living(&token).len() >= 2).await;
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", bench.supervisor)).unwrap();
+    if !cgroup.contains("/raftq-") {
+        return eprintln!("skipped: no cgroup may be made here");
+    }
+    kill(Pid::from_raw(bench.supervisor as i32), Signal::SIGKILL).unwrap();
+    failed(&report_of(&handle).await, Reason::LostContact);
+    none_lives(&token, "");
+    bench.end().await;
+}
+
+/// Takes ten seconds: so long a supervisor may be silent.
+#[tokio::test]
+async fn supervisor_that_hangs_is_replaced() {
+    let bench = Bench::new().await;
+    let token = unique();
+    let handle = bench.start(json!({"shell": format!("kill -STOP $PPID; sleep {token} | sleep {token}")}));
+    failed(&report_of(&handle).await, Reason::LostContact);
+    none_lives(&token, "");
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn supervisor_ignores_signals_for_the_whole_service() {
     let bench = Bench::new().await;
