@@ -43,12 +43,14 @@ impl<T: ?Sized + Ord> Interner<T> {
         }
     }
 
-    pub fn len(&self) -> usize {
+    /// Distinct values.
+    pub fn count(&self) -> usize {
         self.known.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+    /// What is shared, and how often.
+    pub fn uses(&self) -> impl Iterator<Item = (&Arc<T>, &u64)> {
+        self.known.iter()
     }
 
     pub fn contains(&self, value: &T) -> bool {

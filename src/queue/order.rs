@@ -209,9 +209,12 @@ impl Order {
         &self.pool
     }
 
-    /// Jobs that somebody holds, by holder: worker, host, process.
-    pub fn held(&self) -> &BTreeSet<(Arc<Holder>, JobId)> {
-        &self.held
+    /// Jobs that a worker holds, whatever its host and process.
+    pub fn held_by(&self, worker: &str) -> impl Iterator<Item = JobId> {
+        let first = Holder { worker: worker.into(), host: "".into(), pid: 0, office: None };
+        let from = (Arc::new(first), JobId(0));
+        let held = self.held.range(from..).take_while(move |(holder, _)| *holder.worker == *worker);
+        held.map(|(_, id)| *id)
     }
 
     pub fn queues(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Lane)> {

@@ -89,6 +89,11 @@ impl Waits {
         self.waking.contains_key(&id)
     }
 
+    /// Whether both know the same dependencies.
+    pub fn same_index(&self, other: &Self) -> bool {
+        (&self.deps, &self.dependents) == (&other.deps, &other.dependents)
+    }
+
     /// Whether dependents are left over for the next tick.
     pub fn has_work(&self) -> bool {
         !self.waking.is_empty()

@@ -127,7 +127,7 @@ impl<'a> Planner<'a, '_> {
         }
         if !state.shared.shapes.contains(&shape(spec)) {
             self.shapes += 1;
-            check_room("kinds of needs and limits", state.shared.shapes.len() + self.shapes, limits::SHAPES_MAX)?;
+            check_room("kinds of needs and limits", state.shared.shapes.count() + self.shapes, limits::SHAPES_MAX)?;
         }
         let new_limits = spec.limits.iter().filter(|(name, max)| max.is_some() && !state.limits.contains_key(name));
         check_room("limit groups", state.limits.len() + new_limits.count(), limits::LIMIT_GROUPS_MAX)
