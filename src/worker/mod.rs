@@ -23,6 +23,7 @@
 //! **What this room does not do**: decide about retries, talk to the queue, or believe a clock that can jump
 //! ([`Boottime`] includes suspend and never jumps).
 
+mod attempt;
 mod boottime;
 mod cgroup;
 mod link;

@@ -1,36 +1,28 @@
 //! The door of this room: gives tasks to the supervisor, and reports back.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
-use std::fs;
-use std::future::Future;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::attempt::{base_env, blocking, drive};
 use super::boottime::Boottime;
 use super::link::{Options, Outbox, Supervisor, keep};
-use super::protocol::{Ended, FromSupervisor, LEASE_VARIABLE, MARKER_VARIABLE, Start, ToSupervisor};
+use super::protocol::{FromSupervisor, ToSupervisor};
 use super::reason::Reason;
 use super::report::Report;
 use super::run::{Run, Tail, Updates};
-use super::scratch::{Scratch, Scratches, Written, remove_all};
-use super::spec::{Exec, What, Work};
+use super::scratch::{Scratches, remove_all};
 use crate::queue::ids::{JobId, LeaseId};
 
-/// How often a running command's checkpoint is looked at.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const TAIL_PATIENCE: Duration = Duration::from_secs(2);
 /// What processes that wait in the kernel may take beyond their grace.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One attempt at one op.
 #[derive(Clone, Debug)]
@@ -87,8 +79,8 @@ pub(super) struct Shared {
     pub(super) shutdown: CancellationToken,
     /// Pings in a row.
     pub(super) unanswered: AtomicU32,
-    scratches: Scratches,
-    base_env: BTreeMap<String, String>,
+    pub(super) scratches: Scratches,
+    pub(super) base_env: BTreeMap<String, String>,
     runs: Mutex<HashMap<u64, Arc<Run>>>,
     running: watch::Sender<usize>,
     alive_until: Mutex<Boottime>,
@@ -287,7 +279,7 @@ impl Shared {
         });
     }
 
-    fn alive_until(&self) -> Boottime {
+    pub(super) fn alive_until(&self) -> Boottime {
         *self.alive_until.lock().expect("nothing panics while it is held")
     }
 
@@ -308,184 +300,4 @@ impl Shared {
             run.deliver(message);
         }
     }
-}
-
-async fn drive(shared: &Arc<Shared>, task: Task, run: &Arc<Run>, ended: oneshot::Receiver<Ended>) -> Report {
-    match Work::parse(&task.kind, &task.args) {
-        Err(error) => Report::failure(Reason::EnvInvalid, false, error),
-        Ok(Work::Sleep(time)) => sleep(shared, run, time).await,
-        Ok(Work::Exec(exec)) => execute(shared, &task, &exec, run, ended).await,
-    }
-}
-
-/// A timer and no process. It, too, needs the right to run.
-async fn sleep(shared: &Shared, run: &Run, time: Duration) -> Report {
-    let started = Boottime::now();
-    let ends = started.after_ms(time.as_millis() as u64);
-    loop {
-        let now = Boottime::now();
-        let lapses = run.until().unwrap_or_else(|| shared.alive_until());
-        if now >= lapses {
-            return Report::failure(Reason::Interrupted, true, "the right to run it has ended");
-        }
-        if now >= ends {
-            return Report::slept(now.ms_since(started));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(ends.min(lapses).ms_since(now))) => {}
-            () = run.stopped.cancelled() => {
-                return Report::failure(run.stop_reason().unwrap_or(Reason::Interrupted), true, "stopped");
-            }
-        }
-    }
-}
-
-async fn execute(
-    shared: &Arc<Shared>,
-    task: &Task,
-    exec: &Exec,
-    run: &Arc<Run>,
-    ended: oneshot::Receiver<Ended>,
-) -> Report {
-    let scratch = match take_scratch(shared, task.checkpoint.clone()).await {
-        Ok(scratch) => Arc::new(scratch),
-        Err(error) => return Report::failure(Reason::StartFailed, false, format!("scratch directory: {error}")),
-    };
-    let start = |until| Box::new(start_message(shared, task, exec, &scratch, until));
-    if let Err(stopped) = run.start(|until| shared.outbox.send(&ToSupervisor::Start(start(until)))) {
-        let reason = stopped.unwrap_or(Reason::StartFailed);
-        let error = stopped.map_or("there is no supervisor", |_| "stopped before its start");
-        clean(shared, scratch).await;
-        return Report::failure(reason, false, error);
-    }
-    let report = match until_ended(run, &scratch, ended).await {
-        Some(ended) => collect(shared, ended, scratch).await,
-        None => Report::failure(Reason::LostContact, true, "the link to the supervisor has ended"),
-    };
-    Report {
-        checkpoint: report.checkpoint.or_else(|| run.last_checkpoint()),
-        shell: matches!(exec.what, What::Shell(_)).then(|| shared.options.shell.to_string()),
-        ..report
-    }
-}
-
-async fn take_scratch(shared: &Arc<Shared>, checkpoint: Option<Vec<u8>>) -> io::Result<Scratch> {
-    if let (None, Some(idle)) = (&checkpoint, shared.scratches.idle()) {
-        return Ok(idle);
-    }
-    let shared = shared.clone();
-    blocking(move || {
-        let scratch = shared.scratches.idle().map_or_else(|| shared.scratches.create(), Ok)?;
-        if let Some(checkpoint) = checkpoint {
-            fs::write(scratch.checkpoint_file(), checkpoint)?;
-        }
-        Ok(scratch)
-    })
-    .await?
-}
-
-/// Waits for the end, and reads the checkpoint meanwhile.
-async fn until_ended(run: &Run, scratch: &Arc<Scratch>, mut ended: oneshot::Receiver<Ended>) -> Option<Ended> {
-    loop {
-        tokio::select! {
-            ended = &mut ended => return ended.ok(),
-            () = tokio::time::sleep(CHECKPOINT_EVERY) => {}
-        }
-        let scratch = scratch.clone();
-        if let Ok(Some(checkpoint)) = blocking(move || scratch.checkpoint()).await {
-            run.checkpoint_read(checkpoint);
-        }
-    }
-}
-
-/// Reads what the command wrote. Most write nothing, and cost nothing here.
-async fn collect(shared: &Arc<Shared>, ended: Ended, scratch: Arc<Scratch>) -> Report {
-    if !ended.has_files {
-        give_back(shared, scratch);
-        return Report::of(ended, || Ok(Written::default()));
-    }
-    let files = scratch.clone();
-    let collected = blocking(move || {
-        let report = Report::of(ended, || files.written());
-        Report { checkpoint: files.checkpoint(), ..report }
-    });
-    let report = collected.await;
-    clean(shared, scratch).await;
-    report.unwrap_or_else(|error| Report::failure(Reason::LostContact, true, error.to_string()))
-}
-
-/// For the next attempt. A directory that cannot be emptied is given up.
-async fn clean(shared: &Arc<Shared>, scratch: Arc<Scratch>) {
-    let cleaned = blocking({
-        let scratch = scratch.clone();
-        move || scratch.empty()
-    });
-    match cleaned.await.and_then(|emptied| emptied) {
-        Ok(()) => give_back(shared, scratch),
-        Err(error) => {
-            tracing::warn!(directory = %scratch.directory().display(), %error, "scratch directory not emptied")
-        }
-    }
-}
-
-/// Nobody else holds it any more: its checkpoint is read by the one task that gives it back.
-fn give_back(shared: &Shared, scratch: Arc<Scratch>) {
-    if let Ok(scratch) = Arc::try_unwrap(scratch) {
-        shared.scratches.give_back(scratch);
-    }
-}
-
-fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, until: Option<Boottime>) -> Start {
-    let mut env = shared.base_env.clone();
-    env.extend(exec.env.clone());
-    env.extend(own_variables(shared, task, scratch));
-    Start {
-        lease: task.lease.0,
-        argv: match &exec.what {
-            What::Argv(argv) => argv.clone(),
-            What::Shell(line) => shared.options.shell.argv(line),
-        },
-        path: env.get("PATH").cloned().unwrap_or_default(),
-        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
-        cwd: exec.cwd.clone(),
-        scratch: scratch.directory().to_owned(),
-        stdin_file: exec.stdin_file.clone(),
-        timeout_ms: exec.timeout.map(|limit| limit.as_millis() as u64),
-        grace_ms: shared.options.grace_ms,
-        max_ram_mb: exec.max_ram_mb,
-        keep_output: task.keep_output,
-        until,
-    }
-}
-
-/// Last, so that no job can pass for another.
-fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, String); 9] {
-    let path = |path: &Path| path.to_string_lossy().into_owned();
-    [
-        ("RAFTQ_SERVER", task.server.clone()),
-        ("RAFTQ_JOB_ID", task.job.to_string()),
-        ("RAFTQ_OP", task.op.to_string()),
-        ("RAFTQ_ATTEMPT", task.attempt.to_string()),
-        (LEASE_VARIABLE, task.lease.to_string()),
-        (MARKER_VARIABLE, shared.marker.clone()),
-        ("RAFTQ_RESULT_FILE", path(&scratch.result_file())),
-        ("RAFTQ_JOBS_FILE", path(&scratch.jobs_file())),
-        ("RAFTQ_CHECKPOINT_FILE", path(&scratch.checkpoint_file())),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-}
-
-/// What a command gets of this process's environment: nothing that could change between nodes by accident.
-fn base_env() -> BTreeMap<String, String> {
-    let inherited = |name: &str, otherwise: &str| {
-        let value = std::env::var_os(name).as_deref().and_then(OsStr::to_str).unwrap_or(otherwise).to_owned();
-        (name.to_owned(), value)
-    };
-    [inherited("PATH", PATH_DEFAULT), inherited("HOME", "/"), inherited("LANG", "C.UTF-8")].into()
-}
-
-/// File work on a thread that may wait. Fails only when the runtime is ending.
-fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = io::Result<T>> {
-    let task = spawn_blocking(work);
-    async { task.await.map_err(io::Error::other) }
 }

@@ -37,10 +37,14 @@ pub struct EventLoop {
     pub mains: HashMap<i32, u64>,
     /// Our other children, of which somebody is known to be responsible.
     pub orphans: HashMap<i32, u64>,
-    /// All descendants at the last look.
+    /// The others, and when each is to be killed.
+    pub strays: HashMap<i32, Boottime>,
+    /// All descendants at the last look. It may be old: looks are taken only while there is a job to look at.
     pub seen: HashMap<i32, u64>,
     pub next_look: Boottime,
     pub next_kill: Boottime,
+    /// When patience ends with trees that outlive the node.
+    last_hour: Boottime,
     /// The kernel's count of processes killed for memory, when last read.
     pub oom_kills: u64,
 }
@@ -67,27 +71,23 @@ impl EventLoop {
             jobs: BTreeMap::new(),
             mains: HashMap::new(),
             orphans: HashMap::new(),
+            strays: HashMap::new(),
             seen: HashMap::new(),
             next_look: Boottime::ZERO,
             next_kill: Boottime::ZERO,
+            last_hour: Boottime::NEVER,
             oom_kills: oom_kills(),
         })
     }
 
     /// Returns when the node is gone and so is everything it had started.
     pub fn run(mut self, cgroup: Option<&Cgroup>) -> io::Result<()> {
-        let mut last_hour = Boottime::NEVER;
         while self.node.is_open() || !self.jobs.is_empty() {
             let news = self.plumbing.wait(self.time_to_wait())?;
             news.into_iter().for_each(|source| self.handle(source));
             self.check_time(Boottime::now());
             self.flush()?;
-            if !self.node.is_open() {
-                last_hour = last_hour.min(Boottime::now().after_ms(self.right.loss_grace_ms + TREES_MS));
-            }
-            if Boottime::now() >= last_hour
-                && let Some(cgroup) = cgroup
-            {
+            if let Some(cgroup) = cgroup.filter(|_| Boottime::now() >= self.last_hour) {
                 cgroup.kill();
             }
         }
@@ -96,11 +96,12 @@ impl EventLoop {
     }
 
     fn time_to_wait(&self) -> EpollTimeout {
-        if self.jobs.is_empty() {
+        if self.jobs.is_empty() && self.strays.is_empty() {
             return EpollTimeout::NONE;
         }
         let deadlines = self.jobs.values().map(|job| job.next_deadline(self.right, self.next_kill));
-        let next = deadlines.min().unwrap_or(Boottime::NEVER).min(self.next_look_due());
+        let next = deadlines.chain(self.strays.values().copied()).min().unwrap_or(Boottime::NEVER);
+        let next = next.min(self.next_look_due());
         let wait = next.ms_since(Boottime::now()).min(WAIT_MS_MAX);
         EpollTimeout::try_from(wait).expect("at most WAIT_MS_MAX")
     }
@@ -129,6 +130,7 @@ impl EventLoop {
         if !self.node.is_open() {
             self.plumbing.forget(&self.node);
             self.stop_all(Reason::Interrupted, self.right.loss_grace_ms);
+            self.last_hour = Boottime::now().after_ms(self.right.loss_grace_ms + TREES_MS);
         }
     }
 

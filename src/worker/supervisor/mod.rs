@@ -15,7 +15,7 @@
 //!
 //! **Whose process is it?** As a child subreaper this process inherits whatever the commands orphan: a child of ours that
 //! is no command itself is an orphan of some job. It is known by an earlier look at the tree, by its process group, or
-//! by the marker in its environment; what hid from all three belongs to nobody and is killed at once. As children stay
+//! by the marker in its environment; what hides from all three belongs to nobody and is killed. As children stay
 //! children until they are reaped here, "no child of ours belongs to this job" is exact, and costs one small read of
 //! /proc. All of /proc is read only for jobs older than 100 ms, to measure them, and to signal trees.
 

@@ -14,6 +14,8 @@ use super::super::tree::{lease_in_environment, own_children, process};
 use super::event_loop::EventLoop;
 use super::signals::oom_kills;
 
+/// How long a child may be unknown before it is killed, and then is killed again.
+const STRAY_MS: u64 = 10;
 /// How long to wait between two attempts on strays at the very end.
 const STRAY_WAIT: Duration = Duration::from_millis(5);
 
@@ -54,6 +56,7 @@ impl EventLoop {
     }
 
     fn reap_orphan(&mut self, pid: i32) {
+        self.strays.remove(&pid);
         let lease = self.orphans.remove(&pid).or_else(|| self.responsible_for(pid));
         let (_, usage) = wait4(pid);
         if let Some(job) = lease.and_then(|lease| self.jobs.get_mut(&lease)) {
@@ -67,7 +70,7 @@ impl EventLoop {
 
     /// The job that an orphan came from, if that can be known and is not over.
     pub fn responsible_for(&self, pid: i32) -> Option<u64> {
-        let by_look = self.seen.get(&pid).copied();
+        let by_look = self.seen.get(&pid).copied().filter(|lease| self.jobs.contains_key(lease));
         let by_group = || {
             let group = process(pid)?.group;
             self.jobs.values().find(|job| job.pid == group).map(|job| job.lease)
@@ -77,12 +80,16 @@ impl EventLoop {
     }
 
     /// A job is over when its main process has ended and none of our children is its orphan.
-    fn finish_jobs_without_children(&mut self) {
+    pub fn finish_jobs_without_children(&mut self) {
         let ended: Vec<u64> = self.jobs.values().filter(|job| job.has_main_ended()).map(|job| job.lease).collect();
         if ended.is_empty() {
             return;
         }
         self.adopt_orphans();
+        if !self.strays.is_empty() {
+            // Whose they are is not known yet: it may be one of these.
+            return;
+        }
         for lease in ended {
             if !self.orphans.values().any(|owner| *owner == lease) {
                 self.finish(lease);
@@ -95,16 +102,24 @@ impl EventLoop {
         }
     }
 
-    /// Finds out about children that came to us since the last time. One that hid from every trace is killed: whatever
-    /// job it was from must not be reported over while it runs, and no other may be held up by it.
+    /// Finds out about children that came to us since the last time. One that hides from every trace is killed: whatever
+    /// job it was from must not be reported over while it runs, and no other may be held up by it. But not at first sight:
+    /// while a process becomes another program, its environment is not to be seen for a moment.
     pub fn adopt_orphans(&mut self) {
+        let now = Boottime::now();
         for pid in own_children() {
             if self.mains.contains_key(&pid) || self.orphans.contains_key(&pid) {
                 continue;
             }
-            match self.responsible_for(pid) {
-                Some(lease) => drop(self.orphans.insert(pid, lease)),
-                None => kill_child(pid),
+            if let Some(lease) = self.responsible_for(pid) {
+                self.strays.remove(&pid);
+                self.orphans.insert(pid, lease);
+                continue;
+            }
+            let kill_at = self.strays.entry(pid).or_insert(now.after_ms(STRAY_MS));
+            if now >= *kill_at {
+                kill_child(pid);
+                *kill_at = now.after_ms(STRAY_MS);
             }
         }
     }

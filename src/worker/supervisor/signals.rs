@@ -24,6 +24,10 @@ impl EventLoop {
     /// Everything that is due.
     pub fn check_time(&mut self, now: Boottime) {
         self.jobs.values_mut().for_each(|job| job.check_time(now, self.right, &self.plumbing));
+        if self.strays.values().any(|kill_at| now >= *kill_at) {
+            self.adopt_orphans();
+            self.finish_jobs_without_children();
+        }
         let is_signal_due = self
             .jobs
             .values()

@@ -17,6 +17,18 @@ async fn report_is_made_when_the_whole_tree_is_gone() {
     bench.end().await;
 }
 
+/// Daemons change session and program while they are orphaned, and are not to be taken for strays in between.
+#[tokio::test]
+async fn daemon_lives_as_long_as_its_job() {
+    let bench = Bench::new().await;
+    let line = |n| format!("(setsid setsid sh -c 'exec sh -c \"sleep 0.5; echo {n}\"' &); sleep 1.5");
+    let handles: Vec<Handle> = (0..40).map(|n| bench.start(json!({"shell": line(n)}))).collect();
+    for (n, handle) in handles.iter().enumerate() {
+        assert_eq!(report_of(handle).await.stdout, format!("{n}\n"));
+    }
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn orphans_of_one_job_do_not_hold_up_another() {
     let bench = Bench::with(|options| options.grace_ms = 15_000).await;
@@ -117,6 +129,36 @@ async fn fork_bomb_is_ended() {
     handle.cancel(Cancel::Kill);
     failed(&report_of(&handle).await, Reason::Killed);
     none_lives(&token, "");
+    bench.end().await;
+}
+
+/// Everything at once, each with its own end, on a machine that is thereby busy.
+#[tokio::test]
+async fn many_that_are_stopped_in_every_way_leave_nothing() {
+    let bench = Bench::with(|options| options.grace_ms = 300).await;
+    let token = unique();
+    let escapes = escapes(&token);
+    let handles: Vec<Handle> = (0..150)
+        .map(|n| {
+            let stay = if n % 3 == 0 { format!("sleep {token}") } else { format!("sleep 0.{}", n % 7) };
+            let line = format!("{}; {stay}", escapes[n % escapes.len()].1.trim_end_matches('&'));
+            bench.start(json!({"shell": line, "timeout_s": 0.1 * (1 + n % 20) as f64}))
+        })
+        .collect();
+    for (n, handle) in handles.iter().enumerate() {
+        match n % 5 {
+            0 => handle.cancel(Cancel::Kill),
+            1 => handle.cancel(Cancel::Term),
+            _ => {}
+        }
+    }
+    for handle in &handles {
+        let report = report_of(handle).await;
+        let stopped = [Outcome::Success, Outcome::Failure(Reason::Killed), Outcome::Failure(Reason::Time)];
+        assert!(stopped.contains(&report.outcome), "{report:?}");
+    }
+    none_lives(&token, "");
+    succeeded(&bench.shell("true").await);
     bench.end().await;
 }
 
