@@ -31,7 +31,7 @@ pub use exec::{ExecArgs, SleepArgs};
 pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry};
 pub use number::{Cores, Priority, parse_priority};
 pub use spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec};
-pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_submission};
+pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_spec, decode_submission};
 pub use verbs::{
     ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,
     JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueRequest, StatusName, parse_status,

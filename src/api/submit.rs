@@ -83,7 +83,7 @@ fn decode_lone(body: &[u8]) -> Result<Submission, Refusal> {
 }
 
 /// One spec, as a member of a batch or a child in a finish.
-pub(super) fn decode_spec(text: &[u8]) -> Result<Arc<job::Spec>, Refusal> {
+pub fn decode_spec(text: &[u8]) -> Result<Arc<job::Spec>, Refusal> {
     decode::<Spec>(text)?.into_queue().map(Arc::new)
 }
 

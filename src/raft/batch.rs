@@ -19,6 +19,7 @@ use std::{
 };
 
 use openraft::{errors::ClientWriteError, raft::ClientWriteResult};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -47,7 +48,7 @@ const BYTES_MAX: usize = 1 << 20;
 const WAITING_MAX: usize = 16_384;
 
 /// A request that is committed and applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     pub index: u64,
     pub answer: Answer,

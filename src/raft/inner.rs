@@ -1,18 +1,19 @@
 //! What the parts of a node share.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
 use openraft::{RaftMetrics, async_runtime::WatchReceiver};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     apply::Applier,
+    batch::{Committed, Proposals},
     lease::LeaseClock,
     log_store::LogStore,
-    message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Removed, StatusReply, path},
+    message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Propose, Removed, StatusReply, path},
     options::NodeOptions,
     peer::{CallError, Peers, Purpose},
     replica::Replica,
@@ -46,6 +47,8 @@ pub struct Inner {
     /// Whether this node's wall clock is far off the other members'.
     pub wall_clock_off: watch::Sender<bool>,
     pub lease: LeaseClock,
+    /// The way into the log, once there is one.
+    pub proposals: OnceLock<Proposals>,
     /// Random at each start of the process; part of the office.
     pub incarnation: u64,
 }
@@ -88,6 +91,15 @@ impl Inner {
             return None;
         }
         Some(metrics.vote.leader_id)
+    }
+
+    pub(super) async fn propose_for_member(&self, question: Propose) -> Result<Committed, PeerRefusal> {
+        let deadline = Instant::now() + Duration::from_millis(question.within_ms);
+        let leads = self.leading().is_some();
+        let Some(proposals) = self.proposals.get().filter(|_| leads) else {
+            return Err(PeerRefusal::NotLeader { leader: self.leader().map(|leader| leader.id) });
+        };
+        proposals.propose(question.request, deadline).await.map_err(|error| PeerRefusal::Failed(error.to_string()))
     }
 
     /// Asks a member something.

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::types::{SnapshotMeta, Vote};
-use crate::storage::{ClusterId, DiskId};
+use crate::{
+    queue::command::Request,
+    storage::{ClusterId, DiskId},
+};
 
 /// Raised whenever a message changes its meaning. Peers of different protocols do not talk.
 pub const PROTOCOL: u16 = 1;
@@ -56,6 +59,7 @@ pub mod path {
     pub const PROBE: &str = "/raft/probe";
     pub const INVITE: &str = "/raft/invite";
     pub const REMOVED: &str = "/raft/removed";
+    pub const PROPOSE: &str = "/raft/propose";
 }
 
 /// Comes before the bytes of a snapshot file.
@@ -98,6 +102,13 @@ pub struct Invitation {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Removed {
     pub membership: u64,
+}
+
+/// Asks the leader to propose for a member that has just lost the lead: what its pool held must be told to somebody.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Propose {
+    pub request: Request,
+    pub within_ms: u64,
 }
 
 /// Asks how a member is doing.

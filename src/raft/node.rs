@@ -1,7 +1,7 @@
 //! `Node`: all that the other rooms see of replication.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use super::{
     lease::LeaseClock,
     log_store::{self, LogStore, LogWriter},
     membership::MembershipError,
+    message::{Propose, path},
     network::Network,
     options::NodeOptions,
     peer::Peers,
@@ -120,8 +121,6 @@ impl Node {
         let raft = Raft::new(options.id, config, network, opened.log.clone(), machine)
             .await
             .map_err(|e| OpenError::Raft(e.to_string()))?;
-        // Only an answer of the core tells that what it read from the disk stands in its metrics.
-        raft.is_initialized().await.map_err(|e| OpenError::Raft(e.to_string()))?;
         drop(membership.set(raft.clone()));
         let leadership = Leadership { role: Role::Pristine, term: 0, leader: None };
         let inner = Arc::new(Inner {
@@ -141,6 +140,7 @@ impl Node {
             space: watch::Sender::new(Space::Plenty),
             wall_clock_off: watch::Sender::new(false),
             lease: LeaseClock::default(),
+            proposals: OnceLock::new(),
             incarnation: rand::random(),
         });
         inner.publish_leadership();
@@ -151,6 +151,7 @@ impl Node {
         let (proposals, proposer) = batch::channel(Arc::clone(&inner));
         let (read_indexes, asker) = reads::channel(Arc::clone(&inner));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        drop(inner.proposals.set(proposals.clone()));
         let node = Self { inner, proposals, read_indexes, tasks, cancel, threads };
         node.spawn(proposer.run());
         node.spawn(asker.run());
@@ -195,6 +196,31 @@ impl Node {
         self.proposals.propose(request, deadline).await
     }
 
+    /// Proposes here if this node leads, else at whoever does.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] wherever the leader was asked and did not answer.
+    pub async fn propose_anywhere(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
+        match self.propose(request.clone(), deadline).await {
+            Err(ProposeError::NotLeader { leader: Some(leader) }) => {
+                let within = deadline.saturating_duration_since(Instant::now());
+                let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                let question = Propose { request, within_ms };
+                let asked = self.inner.ask((leader.id, &leader.member), path::PROPOSE, &question, within).await;
+                asked.map_err(|error| {
+                    tracing::debug!(leader = leader.id, %error, "the leader did not propose for this node");
+                    ProposeError::Unknown
+                })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Looks at the state as this node has applied it.
+    pub fn look<T>(&self, look: impl FnOnce(&Reading<'_>) -> T) -> T {
+        look(&self.inner.replica.read())
+    }
+
     /// A view at least as new as `min_index`, and, if `consistency` says so, as everything acknowledged before this call.
     ///
     /// # Errors
@@ -207,11 +233,6 @@ impl Node {
         let at_least = read.max(min_index);
         self.inner.applied(at_least, deadline).await?;
         Ok(View { inner: Arc::clone(&self.inner), at_least })
-    }
-
-    #[cfg(test)]
-    pub(super) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
     }
 
     pub fn id(&self) -> u64 {

@@ -21,7 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     inner::Inner,
-    message::{ENVELOPE_HEADER, Envelope, Invitation, PROTOCOL, PeerRefusal, Probe, Removed, SnapshotPrologue, path},
+    message::{
+        ENVELOPE_HEADER, Envelope, Invitation, PROTOCOL, PeerRefusal, Probe, Propose, Removed, SnapshotPrologue, path,
+    },
     peer::{self, CONNECTION_WINDOW, STREAM_WINDOW},
     snapshot::{Snapshot, SnapshotFile},
     stop::StopReason,
@@ -125,6 +127,7 @@ async fn route(request: Request<Incoming>, envelope: &Envelope, inner: &Arc<Inne
         path::STATUS => reply(body, |super::message::StatusQuestion| async { Ok(inner.own_status()) }).await,
         path::PROBE => reply(body, |Probe| async { Ok(inner.probed(envelope)) }).await,
         path::INVITE => reply(body, |invitation: Invitation| inner.invited(invitation)).await,
+        path::PROPOSE => reply(body, |question: Propose| inner.propose_for_member(question)).await,
         path::REMOVED => reply(body, |removed: Removed| async move { inner.told_removed(removed) }).await,
         path::SNAPSHOT => Ok(Reply::of(&receive_snapshot(body, inner).await)),
         _ => Err(Reply::status(StatusCode::NOT_FOUND, "no such question")),

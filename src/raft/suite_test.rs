@@ -8,7 +8,7 @@ use openraft::{
 };
 use tempfile::TempDir;
 
-use crate::raft::{
+use super::{
     apply::{Applier, ApplyThread},
     log_store::{self, LogStore, LogWriter},
     replica::Replica,
