@@ -167,7 +167,7 @@ fn load_unreachable_advertised_address_is_refused() {
 #[test]
 fn load_bad_timers_are_refused() {
     let with = |raft: &str| load(&format!("{FILE}\n[raft]\n{raft}\n"));
-    assert_eq!(with("profile = \"wan\"").expect("valid").pool.timeout_ms, 8_000);
+    assert_eq!(with("profile = \"wan\"").expect("valid").pool.timeout_ms, 5_000);
     assert_eq!(with("profile = \"moon\""), Err(ConfigError::UnknownProfile { name: "moon".into() }));
     assert!(matches!(with("election_min_ms = 150"), Err(ConfigError::BadTiming { .. })));
     assert!(matches!(with("election_max_ms = 200"), Err(ConfigError::BadTiming { .. })));
