@@ -1,3 +1,136 @@
-//! The built-in worker pool.
+//! The built-in worker pool: whichever node leads runs the jobs of its queues, under the replicated settings.
+//!
+//! ```text
+//!   state ──effects──► Shift ──Leases{items, claim}──► log        one request under way at a time
+//!                       │ ▲
+//!                  Task │ │ News                                  finishes, log lines and the next claim
+//!                       ▼ │                                       gather while it is
+//!                     Runner ─► supervisor ─► commands
+//! ```
+//!
+//! A [`shift::Shift`] is the pool's work in one office. Its leases are bound to (term, node, incarnation) and have no deadline
+//! while the office lasts (design 2.3): there is nothing to touch, and nothing that a stall can lose. When the office ends
+//! every command is stopped, at most [`LOSS_GRACE`] passes between TERM and KILL, and once the trees are gone whatever
+//! the queue has not been told is told to the new leader: outcomes that came too late, and interruptions. The leases are
+//! valid there until the pool's time-out after the new leader's first entry; what cannot be told by then is dropped, and the
+//! queue takes it for lost contact, as it would for a node that died.
+//!
+//! Effects are hints. After any doubt (an answer that did not come, effects that were missed) the table of leases is compared
+//! with the state, which is the truth.
 
-pub mod table;
+mod outcome;
+mod runs;
+mod shift;
+mod table;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    door::{Proposed, Queue},
+    office::Term,
+};
+use crate::{
+    queue::{
+        applied::Answer,
+        command::{Command, LeaseItem},
+        ids::JobId,
+        job::Office,
+    },
+    worker::Runner,
+};
+
+pub use outcome::ReadSpec;
+pub use runs::LiveOutput;
+
+/// From TERM to KILL when the office is lost. With it all must be gone well before the pool's time-out at the new leader.
+pub const LOSS_GRACE: Duration = Duration::from_millis(500);
+/// Longer than any pool time-out in use; by then the new leader has given the leases up.
+const HAND_BACK_PATIENCE: Duration = Duration::from_secs(15);
+const HAND_BACK_EVERY: Duration = Duration::from_millis(100);
+
+/// Who the pool is, and what it is built from.
+#[derive(Clone)]
+pub struct Options {
+    /// The name under which it claims.
+    pub worker: Arc<str>,
+    pub host: Arc<str>,
+    /// What commands find in `RAFTQ_SERVER`.
+    pub server: String,
+    pub read_spec: ReadSpec,
+}
+
+/// What the pool is asked to do beside its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Work,
+    /// Claim nothing; what runs may end until then, and is interrupted after.
+    Leave {
+        until: Instant,
+    },
+}
+
+/// How far leaving has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Jobs whose commands run here.
+    pub running: Vec<JobId>,
+    /// Jobs that were interrupted because the pool was told to leave.
+    pub interrupted: Vec<JobId>,
+    /// Told to leave, nothing runs, and the queue has been told everything.
+    pub has_left: bool,
+}
+
+pub struct Pool<Q> {
+    pub queue: Q,
+    pub runner: Runner,
+    pub live: LiveOutput,
+    pub options: Options,
+    pub mode: watch::Receiver<Mode>,
+    pub condition: watch::Sender<Condition>,
+}
+
+impl<Q: Queue> Pool<Q> {
+    /// Works in every office of this node, until there will be no other.
+    pub async fn run(mut self, office: watch::Receiver<Option<Office>>) {
+        while let Some(mut term) = Term::next(&office).await {
+            let mut shift = shift::Shift::begin(&mut self);
+            tokio::select! {
+                () = shift.work() => {}
+                () = term.ended() => {}
+            }
+            let mail = shift.end().await;
+            self.hand_back(mail).await;
+        }
+    }
+
+    /// Tells whoever leads what the office ended too early to tell.
+    async fn hand_back(&self, mut mail: Vec<LeaseItem>) {
+        let deadline = Instant::now() + HAND_BACK_PATIENCE;
+        while !mail.is_empty() && Instant::now() < deadline {
+            match self.queue.propose_anywhere(Command::Leases { items: mail.clone(), claim: None }).await {
+                Proposed::Answered { answer: Answer::Leases { results, .. }, .. } => {
+                    let refused = results.iter().filter(|result| result.is_err()).count();
+                    tracing::info!(told = mail.len(), refused, "pool handed back what it held");
+                    mail.clear();
+                }
+                Proposed::Answered { answer, .. } => {
+                    tracing::error!(?answer, "pool's last words were not understood");
+                    mail.clear();
+                }
+                Proposed::Never | Proposed::Unknown => tokio::time::sleep(HAND_BACK_EVERY).await,
+            }
+        }
+        if !mail.is_empty() {
+            let jobs: Vec<_> = mail.iter().map(|item| item.job.0).collect();
+            tracing::warn!(
+                ?jobs,
+                "no leader could be told how these ended; the queue takes them for lost and acts by their specs"
+            );
+        }
+    }
+}

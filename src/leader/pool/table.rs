@@ -99,10 +99,6 @@ impl Table {
         !self.outbox.is_empty()
     }
 
-    pub fn is_sending(&self) -> bool {
-        !self.sent.is_empty()
-    }
-
     /// Takes what waits to be told, and remembers it until [`Self::answered`] or [`Self::unanswered`].
     pub fn send(&mut self) -> Vec<LeaseItem> {
         debug_assert!(self.sent.is_empty(), "one request at a time");

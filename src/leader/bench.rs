@@ -1,0 +1,264 @@
+//! A queue for tests of the duties: the bare core, with an office that a test gives and takes, and answers that it can lose.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem::discriminant,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::broadcast;
+
+use super::{
+    Duties, Seed, Setup,
+    door::{Leadership, Proposed, Queue},
+    pool::Options,
+};
+use crate::{
+    clock::Clock,
+    queue::{
+        State,
+        command::{Clocks, Command, Entry, PoolChange, Request},
+        ids::{ClusterMs, Index, JobId, WallMs},
+        job::{Job, Office, OpSpec, Payload, Policy, Spec, Status},
+        rows::{Row, RowKey, Rows},
+    },
+    raft::{AppliedBatch, AppliedEntry},
+    worker::{self, Boottime, Runner, Supervisor},
+};
+
+/// What a test does to the next proposal instead of letting it through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// It is not proposed.
+    Never,
+    /// It happens, and its answer is lost.
+    AnswerLost,
+    /// It neither happens nor is that known.
+    Lost,
+}
+
+#[derive(Clone)]
+pub struct Bench(Arc<Inner>);
+
+struct Inner {
+    core: Mutex<Core>,
+    applied: broadcast::Sender<Arc<AppliedBatch>>,
+}
+
+struct Core {
+    state: State,
+    rows: Stored,
+    index: u64,
+    clock: Clock,
+    office: Office,
+    leads: bool,
+    mishaps: VecDeque<Mishap>,
+}
+
+#[derive(Default)]
+struct Stored(BTreeMap<RowKey, Row>);
+
+impl Rows for Stored {
+    fn get(&self, key: &RowKey) -> Option<Row> {
+        self.0.get(key).cloned()
+    }
+
+    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
+        let alike = self.0.range(from..).take_while(|(key, _)| discriminant(*key) == discriminant(from));
+        for (key, row) in alike {
+            if !each(key.clone(), row.clone()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Queue for Bench {
+    async fn propose(&self, command: Command) -> Proposed {
+        tokio::task::yield_now().await;
+        if !self.core().leads {
+            return Proposed::Never;
+        }
+        let mishap = match command {
+            Command::Leases { .. } => self.core().mishaps.pop_front(),
+            _ => None,
+        };
+        match mishap {
+            None => self.apply(command),
+            Some(Mishap::Never) => Proposed::Never,
+            Some(Mishap::AnswerLost) => {
+                self.apply(command);
+                Proposed::Unknown
+            }
+            Some(Mishap::Lost) => Proposed::Unknown,
+        }
+    }
+
+    async fn propose_anywhere(&self, command: Command) -> Proposed {
+        self.apply(command)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State, &dyn Rows) -> T) -> T {
+        let core = self.core();
+        look(&core.state, &core.rows)
+    }
+
+    fn applied(&self) -> broadcast::Receiver<Arc<AppliedBatch>> {
+        self.0.applied.subscribe()
+    }
+
+    fn leadership(&self) -> Option<Leadership> {
+        let core = self.core();
+        core.leads.then(|| Leadership { office: core.office, until: Boottime::now().after_ms(400) })
+    }
+
+    fn is_wall_clock_off(&self) -> bool {
+        false
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let core = Core {
+            state: State::default(),
+            rows: Stored::default(),
+            index: 0,
+            clock: Clock::system(),
+            office: Office { term: 1, node: 1, incarnation: 7 },
+            leads: false,
+            mishaps: VecDeque::new(),
+        };
+        Self(Arc::new(Inner { core: Mutex::new(core), applied: broadcast::Sender::new(1024) }))
+    }
+
+    /// Duties over this queue, with a pool that can run `sleep` and nothing else: the place of the supervisor is taken by a
+    /// process that listens and does nothing.
+    pub fn duties(&self, scratch: &std::path::Path, size: u32) -> Duties {
+        let options = worker::Options { program: "/bin/cat".into(), ..worker::Options::new(scratch) };
+        let runner = Runner::new(Supervisor::start(options).expect("a process"));
+        let pool = Options {
+            worker: "pool-1".into(),
+            host: "here".into(),
+            server: "127.0.0.1:1".into(),
+
+            read_spec: |_| panic!("sleep writes no jobs"),
+        };
+        let change = PoolChange { active: Some(true), size: Some(size), queues: None };
+        let seed = Seed { pool: change, pool_timeout_ms: 2_000 };
+        Duties::start(self.clone(), Setup { clock: Clock::system(), runner, pool, seed })
+    }
+
+    pub fn lead(&self, leads: bool) {
+        let mut core = self.core();
+        core.office.term += u64::from(leads);
+        core.leads = leads;
+    }
+
+    /// Another node's entry: the old pool's leases get their deadline.
+    pub fn other_leads(&self) {
+        self.lead(false);
+        self.core().office.node = 2;
+        self.apply(Command::Tick { hold_wall: false });
+    }
+
+    pub fn mishap(&self, mishap: Mishap) {
+        self.core().mishaps.push_back(mishap);
+    }
+
+    pub fn apply(&self, command: Command) -> Proposed {
+        let mut core = self.core();
+        core.index += 1;
+        let index = core.index;
+        let clocks = Clocks { cluster: ClusterMs(core.clock.monotonic_ms()), wall: WallMs(core.clock.wall_ms()) };
+        let request = Request { principal: "test".into(), key: None, command };
+        let entry = Entry { clocks, office: core.office, requests: vec![request] };
+        let Core { state, rows, .. } = &mut *core;
+        let mut applied = state.apply(rows, Index(index), &entry);
+        rows.store(state.take_changes());
+        let batch = AppliedBatch { index, entries: vec![AppliedEntry { index, clocks, effects: applied.effects }] };
+        // Told under the lock, so in the order of the log; nobody may be listening.
+        drop(self.0.applied.send(Arc::new(batch)));
+        Proposed::Answered { index, answer: applied.answers.remove(0) }
+    }
+
+    pub fn submit_sleep(&self, seconds: f64) -> JobId {
+        let before = self.core().rows.0.keys().filter(|key| matches!(key, RowKey::Spec(_))).count() as u64;
+        let spec = spec(&format!("{{\"seconds\": {seconds}}}"));
+        self.apply(Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false });
+        JobId(before + 1)
+    }
+
+    pub fn status(&self, job: JobId) -> Status {
+        self.job(job).status()
+    }
+
+    pub fn job(&self, job: JobId) -> Job {
+        let core = self.core();
+        let keys = [RowKey::Live(job), RowKey::Ended(job)];
+        match keys.iter().find_map(|key| core.rows.get(key)) {
+            Some(Row::Job(job)) => *job,
+            _ => panic!("there is no job {job}"),
+        }
+    }
+
+    /// Waits until the job has this status.
+    #[track_caller]
+    pub fn reaches(&self, job: JobId, status: Status) -> impl Future<Output = ()> {
+        let (this, caller) = (self.clone(), std::panic::Location::caller());
+        async move {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+            while this.status(job) != status {
+                assert!(tokio::time::Instant::now() < deadline, "{caller}: {job} is {:?}", this.status(job));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.0.core.lock().expect("a test failed under it")
+    }
+}
+
+impl Stored {
+    fn store(&mut self, changes: crate::queue::rows::Changes) {
+        for job in changes.dropped_jobs {
+            self.0.retain(|key, _| !matches!(key, RowKey::Spec(id) | RowKey::Log(id, _) if *id == job));
+        }
+        for (key, row) in changes.rows {
+            match row {
+                Some(row) => drop(self.0.insert(key, row)),
+                None => drop(self.0.remove(&key)),
+            }
+        }
+    }
+}
+
+fn spec(args: &str) -> Spec {
+    let op = OpSpec {
+        kind: "sleep".into(),
+        payload: Payload::Args(crate::queue::job::Json(args.into())),
+        priority: None,
+        depends: Vec::new(),
+    };
+    Spec {
+        queue: "default".into(),
+        name: None,
+        groups: std::collections::BTreeSet::new(),
+        priority: None,
+        unique: None,
+        limits: Vec::new(),
+        needs: None,
+        policy: Policy::for_ops(1),
+        when: crate::queue::job::When::Now,
+        meta: None,
+        comment: None,
+        reasons: Vec::new(),
+        keep_output: false,
+        batch_name: None,
+        environment: None,
+        ops: vec![op],
+        submitted_by: None,
+        parent: None,
+    }
+}

@@ -1,0 +1,157 @@
+//! The commands that run here, by lease, and what they have to say.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+
+use super::{outcome::checkpoint_to_bytes, table::Grant};
+use crate::{
+    queue::{
+        ids::{JobId, LeaseId},
+        job::{CancelSignal, Payload, Spec},
+        rows::{Row, RowKey, Rows},
+    },
+    worker::{Cancel, Handle, Proof, Report, Runner, Tail, Task, Updates},
+};
+
+/// Something a command has to say.
+pub enum News {
+    /// Lines, progress, or a checkpoint wait to be taken.
+    Told(LeaseId),
+    /// Its whole tree is gone.
+    Ended(LeaseId, Arc<Report>),
+}
+
+pub struct Runs {
+    runner: Runner,
+    /// What commands find in `RAFTQ_SERVER`.
+    server: String,
+    handles: BTreeMap<LeaseId, Handle>,
+    news: FuturesUnordered<BoxFuture<'static, News>>,
+    live: LiveOutput,
+}
+
+/// Output of running jobs, for whoever asks by job. Clones share it.
+#[derive(Clone, Default)]
+pub struct LiveOutput(Arc<Mutex<BTreeMap<JobId, Handle>>>);
+
+/// What a granted op says must be done, read from its rows.
+pub struct Work {
+    kind: String,
+    args: String,
+    keep_output: bool,
+    checkpoint: Option<Vec<u8>>,
+}
+
+impl Work {
+    /// `None`: the rows are gone, and with them the job.
+    pub fn read(rows: &dyn Rows, grant: Grant) -> Option<Self> {
+        let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(grant.job)) else { return None };
+        let checkpoint = match rows.get(&RowKey::Checkpoint(grant.job)) {
+            Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json)),
+            _ => None,
+        };
+        Self::of(&spec, grant.op, checkpoint)
+    }
+
+    fn of(spec: &Spec, op: u32, checkpoint: Option<Vec<u8>>) -> Option<Self> {
+        let op = spec.ops.get(usize::try_from(op).ok()?)?;
+        let args = match &op.payload {
+            Payload::Args(json) => json.0.to_string(),
+            Payload::Text(text) => text.to_string(),
+            // No arguments of a kind that runs here; the runner says so.
+            Payload::Binary(_) => String::new(),
+        };
+        Some(Self { kind: op.kind.to_string(), args, keep_output: spec.keep_output, checkpoint })
+    }
+}
+
+impl Runs {
+    pub fn new(runner: Runner, server: String, live: LiveOutput) -> Self {
+        Self { runner, server, handles: BTreeMap::new(), news: FuturesUnordered::new(), live }
+    }
+
+    pub fn start(&mut self, grant: Grant, work: Work) {
+        tracing::debug!(job = grant.job.0, op = grant.op, lease = grant.lease.0, kind = work.kind, "pool runs");
+        let handle = self.runner.run(Task {
+            job: grant.job,
+            op: grant.op,
+            attempt: grant.attempt,
+            lease: grant.lease,
+            kind: work.kind,
+            args: work.args,
+            server: self.server.clone(),
+            checkpoint: work.checkpoint,
+            keep_output: work.keep_output,
+            proof: Proof::Leadership,
+        });
+        self.live.handles().insert(grant.job, handle.clone());
+        self.news.push(listen(grant.lease, handle.clone()));
+        self.handles.insert(grant.lease, handle);
+    }
+
+    /// The next thing that a command says; for ever pending while none runs.
+    pub async fn next(&mut self) -> News {
+        let Some(news) = self.news.next().await else { return std::future::pending().await };
+        match &news {
+            News::Told(lease) => {
+                if let Some(handle) = self.handles.get(lease) {
+                    self.news.push(listen(*lease, handle.clone()));
+                }
+            }
+            News::Ended(..) => {}
+        }
+        news
+    }
+
+    pub fn take_updates(&self, lease: LeaseId) -> Updates {
+        self.handles.get(&lease).map(Handle::take_updates).unwrap_or_default()
+    }
+
+    pub fn forget(&mut self, lease: LeaseId) {
+        self.handles.remove(&lease);
+        self.live.handles().retain(|_, handle| handle.lease() != lease);
+    }
+
+    pub fn cancel(&self, lease: LeaseId, signal: CancelSignal) {
+        if let Some(handle) = self.handles.get(&lease) {
+            handle.cancel(match signal {
+                CancelSignal::Term => Cancel::Term,
+                CancelSignal::Kill => Cancel::Kill,
+            });
+        }
+    }
+
+    pub fn interrupt(&self, lease: LeaseId, grace: Duration) {
+        if let Some(handle) = self.handles.get(&lease) {
+            handle.interrupt(grace);
+        }
+    }
+}
+
+impl LiveOutput {
+    /// The last of what the job's command has written; `None` if it does not run here.
+    pub async fn tail(&self, job: JobId) -> Option<Tail> {
+        let handle = self.handles().get(&job).cloned()?;
+        handle.tail().await
+    }
+
+    /// Held for a look-up, never over an await.
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<JobId, Handle>> {
+        self.0.lock().expect("nothing panics while it is held")
+    }
+}
+
+fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            report = handle.wait() => News::Ended(lease, report),
+            () = handle.updated() => News::Told(lease),
+        }
+    })
+}

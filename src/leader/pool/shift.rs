@@ -1,0 +1,382 @@
+//! The pool in one office: claims for free slots, runs, reports, obeys.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Condition, Mode, Options, Pool, outcome,
+    runs::{News, Runs, Work},
+    table::{Grant, Order, Standing, Table},
+};
+use crate::{
+    leader::door::{Proposed, Queue},
+    queue::{
+        State,
+        applied::{Answer, Claimed, Effect},
+        command::{Claim, Command, Wanted},
+        ids::LeaseId,
+        job::OpStatus,
+        refusal::Refusal,
+        settings,
+    },
+    raft::AppliedBatch,
+    worker::{KINDS, Runner},
+};
+
+/// How long log lines and progress may gather before they are told.
+const GATHER: Duration = Duration::from_millis(100);
+/// Before a request that was not taken goes again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// From TERM to KILL for jobs that a planned handover interrupts.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// For trees that are gone to be reported; the runner has its own patience with those that are not.
+const LAST_REPORTS: Duration = Duration::from_secs(1);
+/// One claim is one answer.
+const CLAIM_MAX: usize = 256;
+
+type Sending = Pin<Box<dyn Future<Output = Proposed> + Send>>;
+
+pub struct Shift<'a, Q> {
+    queue: Q,
+    runner: Runner,
+    options: &'a Options,
+    mode: &'a mut watch::Receiver<Mode>,
+    condition: &'a watch::Sender<Condition>,
+    table: Table,
+    runs: Runs,
+    settings: settings::Pool,
+    effects: broadcast::Receiver<Arc<AppliedBatch>>,
+    /// The one request under way, and how many jobs it asks for.
+    sending: Option<(Sending, usize)>,
+    not_before: Instant,
+    /// Log lines and progress wait until then.
+    touch_at: Option<Instant>,
+    told: Vec<LeaseId>,
+    /// Something may be claimable that came later than the last claim that found too little.
+    ready_index: u64,
+    tried_index: u64,
+    /// The table may not be what the state says: compare when an answer has come.
+    is_doubtful: bool,
+    has_interrupted: bool,
+}
+
+impl<'a, Q: Queue> Shift<'a, Q> {
+    pub fn begin(pool: &'a mut Pool<Q>) -> Self {
+        // Listen first, then look: nothing falls between.
+        let effects = pool.queue.applied();
+        let settings = pool.queue.look(|state, _| state.pool().clone());
+        pool.condition.send_replace(Condition::default());
+        Self {
+            queue: pool.queue.clone(),
+            runner: pool.runner.clone(),
+            options: &pool.options,
+            mode: &mut pool.mode,
+            condition: &pool.condition,
+            table: Table::default(),
+            runs: Runs::new(pool.runner.clone(), pool.options.server.clone(), pool.live.clone()),
+            settings,
+            effects,
+            sending: None,
+            not_before: Instant::now(),
+            touch_at: None,
+            told: Vec::new(),
+            ready_index: 1,
+            tried_index: 0,
+            is_doubtful: true,
+            has_interrupted: false,
+        }
+    }
+
+    /// Does not return; dropped when the office ends. What it held is then told by [`Self::end`].
+    pub async fn work(&mut self) {
+        loop {
+            self.send();
+            self.publish();
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                proposed = answer_of(&mut self.sending) => self.answered(proposed),
+                news = self.runs.next() => self.heard(news),
+                batch = next_batch(&mut self.effects) => self.heed(batch.as_deref()),
+                Ok(()) = self.mode.changed() => self.has_interrupted = false,
+                () = until(wake) => {}
+            }
+        }
+    }
+
+    /// Stops every command, and gives what the queue has not been told, once the trees are gone.
+    pub async fn end(mut self) -> Vec<crate::queue::command::LeaseItem> {
+        self.sending = None;
+        if let Err(error) = self.runner.kill_everything(super::LOSS_GRACE).await {
+            tracing::error!(%error, "commands of a lost office do not end");
+        }
+        let deadline = Instant::now() + LAST_REPORTS;
+        while self.table.occupied() > 0 {
+            tokio::select! {
+                biased;
+                news = self.runs.next() => self.heard(news),
+                () = until(Some(deadline)) => break,
+            }
+        }
+        self.condition.send_modify(|condition| condition.has_left = true);
+        self.table.take_mail()
+    }
+
+    fn send(&mut self) {
+        if self.sending.is_some() || Instant::now() < self.not_before {
+            return;
+        }
+        self.interrupt_if_time_is_up();
+        if self.touch_at.is_some_and(|at| at <= Instant::now()) || self.table.has_mail() {
+            self.gather();
+        }
+        let free = self.free();
+        let claim = (free > 0 && self.ready_index > self.tried_index).then(|| self.claim(free));
+        if !self.table.has_mail() && claim.is_none() && !self.is_doubtful {
+            return;
+        }
+        let asked = claim.as_ref().map_or(0, |claim| claim.max as usize);
+        let command = Command::Leases { items: self.table.send(), claim };
+        let queue = self.queue.clone();
+        self.sending = Some((Box::pin(async move { queue.propose(command).await }), asked));
+    }
+
+    /// Slots that a claim may fill.
+    fn free(&self) -> usize {
+        let leaves = matches!(*self.mode.borrow(), Mode::Leave { .. });
+        let size = if self.settings.active && !leaves { self.settings.size as usize } else { 0 };
+        size.saturating_sub(self.table.occupied()).min(CLAIM_MAX)
+    }
+
+    fn claim(&self, free: usize) -> Claim {
+        Claim {
+            worker: self.options.worker.as_ref().into(),
+            host: self.options.host.as_ref().into(),
+            pid: std::process::id(),
+            pool: true,
+            wanted: Wanted::Queues(self.settings.queues.clone()),
+            kinds: Some(KINDS.map(Arc::from).to_vec()),
+            resource_groups: None,
+            max: u32::try_from(free).unwrap_or(u32::MAX),
+            lease_ms: None,
+            // In the same entry: a job whose cancel is acknowledged has either been started or never will be (P4).
+            start: true,
+            free: None,
+        }
+    }
+
+    fn answered(&mut self, proposed: Proposed) {
+        let asked = self.sending.take().map_or(0, |(_, asked)| asked);
+        match proposed {
+            Proposed::Answered { index, answer: Answer::Leases { results, claimed } } => {
+                let claimed: Vec<Claimed> = claimed.into_iter().filter_map(granted).collect();
+                if claimed.len() < asked {
+                    self.tried_index = index;
+                }
+                let orders = self.table.answered(&results, &claimed);
+                self.obey(orders);
+                if std::mem::take(&mut self.is_doubtful) {
+                    self.compare();
+                }
+            }
+            Proposed::Answered { answer, .. } => {
+                tracing::error!(?answer, "pool call not understood");
+                self.again();
+            }
+            Proposed::Never => self.again(),
+            Proposed::Unknown => {
+                self.is_doubtful = true;
+                self.again();
+            }
+        }
+    }
+
+    fn again(&mut self) {
+        self.table.unanswered();
+        self.not_before = Instant::now() + RETRY_AFTER;
+    }
+
+    fn compare(&mut self) {
+        let worker = &self.options.worker;
+        let standing = self.queue.look(|state, _| standing(state, worker));
+        let orders = self.table.compare(&standing);
+        if !orders.is_empty() {
+            tracing::info!(orders = orders.len(), "pool found leases that it did not know of, or lost");
+        }
+        self.obey(orders);
+    }
+
+    fn heard(&mut self, news: News) {
+        match news {
+            News::Told(lease) => {
+                self.told.push(lease);
+                self.touch_at.get_or_insert_with(|| Instant::now() + GATHER);
+            }
+            News::Ended(lease, report) => {
+                let rest = self.runs.take_updates(lease);
+                let read_spec = self.options.read_spec;
+                self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec));
+                self.runs.forget(lease);
+            }
+        }
+    }
+
+    /// Turns what commands have told into touches.
+    fn gather(&mut self) {
+        self.touch_at = None;
+        for lease in std::mem::take(&mut self.told) {
+            let updates = self.runs.take_updates(lease);
+            if !updates.is_empty() {
+                self.table.touch(lease, |number| outcome::touch(updates, number));
+            }
+        }
+    }
+
+    /// `None`: some were missed.
+    fn heed(&mut self, batch: Option<&AppliedBatch>) {
+        let Some(batch) = batch else {
+            tracing::debug!("pool missed effects, and looks at the state instead");
+            self.reload();
+            self.is_doubtful = true;
+            return;
+        };
+        for entry in &batch.entries {
+            for effect in &entry.effects {
+                self.heed_effect(entry.index, effect);
+            }
+        }
+    }
+
+    fn heed_effect(&mut self, index: u64, effect: &Effect) {
+        let order = match effect {
+            Effect::Ready { queue } => {
+                if self.settings.queues.contains(queue) {
+                    self.ready_index = index;
+                }
+                None
+            }
+            Effect::SettingsChanged => {
+                self.reload();
+                self.ready_index = index;
+                None
+            }
+            Effect::Stop { lease, signal, .. } => self.table.stop(*lease, *signal),
+            Effect::LeaseEnded { lease, .. } => self.table.lost(*lease),
+            Effect::Posted { .. } | Effect::Changed { .. } | Effect::Removed { .. } => None,
+        };
+        self.obey(order);
+    }
+
+    fn reload(&mut self) {
+        self.settings = self.queue.look(|state, _| state.pool().clone());
+    }
+
+    fn obey(&mut self, orders: impl IntoIterator<Item = Order>) {
+        for order in orders {
+            match order {
+                Order::Run(grant) => self.start(grant),
+                Order::Stop(lease, signal) => self.runs.cancel(lease, signal),
+                Order::Kill(lease) => self.runs.interrupt(lease, super::LOSS_GRACE),
+            }
+        }
+    }
+
+    fn start(&mut self, grant: Grant) {
+        match self.queue.look(|_, rows| Work::read(rows, grant)) {
+            Some(work) => self.runs.start(grant, work),
+            None => {
+                tracing::warn!(job = grant.job.0, "a claimed job has gone before it ran");
+                self.is_doubtful = true;
+            }
+        }
+    }
+
+    fn interrupt_if_time_is_up(&mut self) {
+        let Mode::Leave { until } = *self.mode.borrow() else { return };
+        if until > Instant::now() || std::mem::replace(&mut self.has_interrupted, true) {
+            return;
+        }
+        let running: Vec<_> = self.table.running().collect();
+        for (_, lease) in &running {
+            self.runs.interrupt(*lease, INTERRUPT_GRACE);
+        }
+        self.condition.send_modify(|condition| {
+            condition.interrupted.extend(running.into_iter().map(|(job, _)| job));
+            condition.interrupted.sort_unstable();
+            condition.interrupted.dedup();
+        });
+    }
+
+    fn publish(&self) {
+        let leaves = matches!(*self.mode.borrow(), Mode::Leave { .. });
+        let has_left = leaves && self.table.is_settled();
+        let running: Vec<_> = self.table.running().map(|(job, _)| job).collect();
+        self.condition.send_if_modified(|condition| {
+            let changed = condition.has_left != has_left || condition.running != running;
+            (condition.has_left, condition.running) = (has_left, running);
+            changed
+        });
+    }
+
+    /// When to look again although nothing has happened.
+    fn wake_at(&self) -> Option<Instant> {
+        let leave = match *self.mode.borrow() {
+            Mode::Leave { until } if !self.has_interrupted => Some(until),
+            Mode::Leave { .. } | Mode::Work => None,
+        };
+        let now = Instant::now();
+        let retry = (self.not_before > now).then_some(self.not_before);
+        // While a request is under way its answer wakes; the moments that have passed are seen then.
+        [leave, retry, self.touch_at].into_iter().flatten().filter(|at| self.sending.is_none() || *at > now).min()
+    }
+}
+
+fn granted(claimed: Result<Claimed, Refusal>) -> Option<Claimed> {
+    claimed.inspect_err(|refusal| tracing::error!(%refusal, "the pool's claim is refused")).ok()
+}
+
+/// Every lease of this pool without a deadline, as the state has it.
+fn standing(state: &State, worker: &str) -> Vec<Standing> {
+    let leases = state.pool_leases().filter(|(_, lease)| &*lease.holder.worker == worker);
+    leases
+        .map(|(job, lease)| {
+            let op = job.current();
+            let stop = match &job.ops[op].status {
+                OpStatus::Canceling(_, signal) => Some(*signal),
+                _ => None,
+            };
+            let attempt = job.ops[op].runs().attempts;
+            let op = u32::try_from(op).expect("the number of ops is limited");
+            Standing { grant: Grant { job: job.id, op, lease: lease.id, attempt }, stop }
+        })
+        .collect()
+}
+
+/// The answer to the request under way; for ever pending if there is none.
+async fn answer_of(sending: &mut Option<(Sending, usize)>) -> Proposed {
+    match sending {
+        Some((answer, _)) => answer.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `None` if some were missed; for ever pending once the node has ended.
+async fn next_batch(effects: &mut broadcast::Receiver<Arc<AppliedBatch>>) -> Option<Arc<AppliedBatch>> {
+    match effects.recv().await {
+        Ok(batch) => Some(batch),
+        Err(broadcast::error::RecvError::Lagged(_)) => None,
+        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,176 @@
+//! The duties over the bare core: no Raft, no disk, no commands but `sleep`.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Duties,
+    bench::{Bench, Mishap},
+    door::Queue,
+};
+use crate::queue::{
+    command::{CancelHow, Command, PoolChange},
+    ids::JobId,
+    job::Status,
+};
+
+/// A bench with a pool of this size that leads.
+struct Stage {
+    bench: Bench,
+    duties: Duties,
+    _scratch: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(size: u32) -> Self {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let bench = Bench::new();
+        let duties = bench.duties(scratch.path(), size);
+        bench.lead(true);
+        Self { bench, duties, _scratch: scratch }
+    }
+
+    fn running(&self) -> usize {
+        self.bench.look(|state, _| state.pool_leases().count())
+    }
+
+    async fn until_running(&self, wanted: usize) {
+        poll(|| self.running() == wanted, "number of running jobs").await;
+    }
+}
+
+async fn poll(mut reached: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !reached() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn pool(change: PoolChange) -> Command {
+    Command::Pool(change)
+}
+
+#[tokio::test]
+async fn pool_seeds_its_settings_once_and_runs_jobs() {
+    let stage = Stage::new(2);
+    let jobs: Vec<JobId> = (0..5).map(|_| stage.bench.submit_sleep(0.01)).collect();
+    for job in jobs {
+        stage.bench.reaches(job, Status::Success).await;
+    }
+    stage.bench.apply(pool(PoolChange { size: Some(1), ..PoolChange::default() }));
+    stage.bench.lead(false);
+    stage.bench.lead(true);
+    let job = stage.bench.submit_sleep(0.01);
+    stage.bench.reaches(job, Status::Success).await;
+    assert_eq!(stage.bench.look(|state, _| state.pool().size), 1, "the file is not asked again");
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_runs_no_more_than_its_size_and_obeys_changes() {
+    let stage = Stage::new(2);
+    let jobs: Vec<JobId> = (0..4).map(|_| stage.bench.submit_sleep(30.0)).collect();
+    stage.until_running(2).await;
+    stage.bench.apply(pool(PoolChange { size: Some(3), ..PoolChange::default() }));
+    stage.until_running(3).await;
+    stage.bench.apply(pool(PoolChange { size: Some(1), ..PoolChange::default() }));
+    stage.bench.apply(Command::Cancel { ids: vec![jobs[0]], how: CancelHow::Kill, reason: None });
+    stage.bench.reaches(jobs[0], Status::Canceled).await;
+    assert_eq!((stage.running(), stage.bench.status(jobs[3])), (2, Status::Queued), "shrinking lets running ones end");
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_inactive_runs_nothing_until_active() {
+    let stage = Stage::new(2);
+    stage.bench.reaches(stage.bench.submit_sleep(0.0), Status::Success).await;
+    stage.bench.apply(pool(PoolChange { active: Some(false), ..PoolChange::default() }));
+    let job = stage.bench.submit_sleep(0.0);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.bench.status(job), Status::Queued);
+    stage.bench.apply(pool(PoolChange { active: Some(true), ..PoolChange::default() }));
+    stage.bench.reaches(job, Status::Success).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn claim_whose_answer_is_lost_is_run_all_the_same() {
+    let stage = Stage::new(1);
+    stage.bench.reaches(stage.bench.submit_sleep(0.0), Status::Success).await;
+    stage.bench.mishap(Mishap::AnswerLost);
+    let job = stage.bench.submit_sleep(0.05);
+    stage.bench.reaches(job, Status::Success).await;
+    assert_eq!(stage.bench.job(job).ops[0].runs().attempts, 1);
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn finish_whose_answer_is_lost_is_repeated() {
+    let stage = Stage::new(1);
+    for mishap in [Mishap::Never, Mishap::Lost, Mishap::AnswerLost] {
+        let job = stage.bench.submit_sleep(0.05);
+        stage.bench.reaches(job, Status::Running).await;
+        stage.bench.mishap(mishap);
+        stage.bench.reaches(job, Status::Success).await;
+        assert_eq!(stage.bench.job(job).ops[0].runs().attempts, 1, "{mishap:?}");
+    }
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn office_lost_stops_commands_and_hands_them_back() {
+    let stage = Stage::new(1);
+    let job = stage.bench.submit_sleep(30.0);
+    stage.bench.reaches(job, Status::Running).await;
+    stage.bench.other_leads();
+    stage.bench.reaches(job, Status::Queued).await;
+    let stored = stage.bench.job(job);
+    assert_eq!((stored.ops[0].runs().attempts, stored.ops[0].runs().lost), (0, 0), "neither an attempt nor a loss");
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn leave_lets_running_jobs_end() {
+    let stage = Stage::new(1);
+    let (first, second) = (stage.bench.submit_sleep(0.3), stage.bench.submit_sleep(0.0));
+    stage.bench.reaches(first, Status::Running).await;
+    let handed = stage.duties.handover().leave(Duration::from_secs(5)).await;
+    assert_eq!(handed.interrupted, []);
+    assert_eq!((stage.bench.status(first), stage.bench.status(second)), (Status::Success, Status::Queued));
+    stage.duties.handover().stay();
+    stage.bench.reaches(second, Status::Success).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn leave_interrupts_what_does_not_end_and_names_it() {
+    let stage = Stage::new(1);
+    let job = stage.bench.submit_sleep(30.0);
+    stage.bench.reaches(job, Status::Running).await;
+    let handed = stage.duties.handover().leave(Duration::from_millis(50)).await;
+    assert_eq!((handed.interrupted, stage.bench.status(job)), (vec![job], Status::Queued));
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn tick_ends_what_is_due() {
+    let stage = Stage::new(0);
+    let claim = crate::queue::command::Claim {
+        worker: "remote".into(),
+        host: "there".into(),
+        pid: 1,
+        pool: false,
+        wanted: crate::queue::command::Wanted::Queues(vec!["default".into()]),
+        kinds: None,
+        resource_groups: None,
+        max: 1,
+        lease_ms: Some(100),
+        start: false,
+        free: None,
+    };
+    let job = stage.bench.submit_sleep(0.0);
+    stage.bench.apply(Command::Claim(claim));
+    assert_eq!(stage.bench.status(job), Status::Reserved);
+    stage.bench.reaches(job, Status::Queued).await;
+    stage.duties.stop().await;
+}
