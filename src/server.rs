@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start   listeners ─► data directory ─► supervisor ─► runtime ─► Node ─► peers ─► leader duties ─► clients
-//!   stop    leader duties (running jobs end, leadership goes to another) ─► clients ─► peers ─► Node ─► supervisor
+//!   stop    leader duties (running jobs end, leadership goes to another) ─► clients ─► peers and Node ─► supervisor
 //! ```
 //!
 //! Listeners come first: a port in use is the most common mistake, and is found before anything on disk is touched. The
@@ -10,14 +10,20 @@
 //! Stopping goes the other way round, after the leader's duties have ended while the node can still write (engine-notes
 //! 4.18). RocksDB's threads must be gone before `main` returns, so nothing here is left to its destructor.
 
+mod data_lock;
 mod doors;
 mod error;
 mod logging;
+mod running;
 mod shutdown;
 
-use tokio::sync::watch;
+use std::time::Duration;
 
-use crate::config::Config;
+use self::{data_lock::DataLock, doors::Doors, running::Running, shutdown::Signals};
+use crate::{
+    config::{Config, Shell},
+    worker::{self, Supervisor},
+};
 
 pub use error::ServerError;
 pub use shutdown::Phase;
@@ -26,6 +32,8 @@ pub use shutdown::Phase;
 const WORKER_THREADS_MIN: usize = 2;
 /// File work and RocksDB reads that may block. Each holds a file or a page for moments; more would only queue at the disk.
 const BLOCKING_THREADS_MAX: usize = 32;
+/// What blocks longer than this at the end is left to the end of the process.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT), is removed from its cluster, or cannot go on.
 ///
@@ -36,21 +44,33 @@ const BLOCKING_THREADS_MAX: usize = 32;
 /// It could not start, or had to stop; the error says what to do.
 pub fn serve(config: Config) -> Result<(), ServerError> {
     logging::start(&config.log);
-    let doors = doors::Doors::open(&config.listen)?;
+    let doors = Doors::open(&config.listen)?;
+    let _lock = DataLock::take(&config.data_dir)?;
+    let supervisor = start_supervisor(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).max(WORKER_THREADS_MIN))
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .map_err(ServerError::Runtime)?;
-    runtime.block_on(async {
-        let signals = shutdown::Signals::listen().map_err(ServerError::Runtime)?;
-        run(config, doors, signals.phase()).await
-    })
+    let outcome = runtime.block_on(run(config, doors, supervisor));
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    outcome
 }
 
-async fn run(config: Config, doors: doors::Doors, mut phase: watch::Receiver<Phase>) -> Result<(), ServerError> {
-    tracing::info!(node = config.id, api = ?doors.api.local_addr().ok(), peer = ?doors.peer.local_addr().ok(), "node starts");
-    drop(phase.wait_for(|phase| *phase >= Phase::Orderly).await);
-    Ok(())
+async fn run(config: Config, doors: Doors, supervisor: Supervisor) -> Result<(), ServerError> {
+    let signals = Signals::listen().map_err(ServerError::Runtime)?;
+    let running = Running::start(&config, doors, supervisor).await?;
+    running.until_end(signals.phase()).await
+}
+
+fn start_supervisor(config: &Config) -> Result<Supervisor, ServerError> {
+    let shell = match &config.shell {
+        Shell::Auto => worker::Shell::installed(),
+        Shell::Path(path) => worker::Shell::at(path),
+    };
+    // Commands have `/` for their working directory, and are told paths in it.
+    let scratch = std::path::absolute(&config.scratch_dir).unwrap_or_else(|_| config.scratch_dir.clone());
+    let options = worker::Options { shell, ..worker::Options::new(&scratch) };
+    Supervisor::start(options).map_err(|source| ServerError::Supervisor { scratch, source })
 }

@@ -6,7 +6,7 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging; a process that logs already (a test) keeps its own way.
 pub fn start(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
+    let filter = EnvFilter::new(quieted(&log.level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
@@ -14,5 +14,21 @@ pub fn start(log: &Log) {
     };
     if started.is_err() {
         tracing::debug!("the process logs already");
+    }
+}
+
+/// openraft tells at info what a node tells at debug: it is asked for by name, or keeps to warnings.
+fn quieted(level: &str) -> String {
+    if level.contains("openraft") { level.to_owned() } else { format!("openraft=warn,{level}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openraft_is_quiet_until_it_is_asked_for() {
+        assert_eq!(quieted("debug"), "openraft=warn,debug");
+        assert_eq!(quieted("info,openraft=debug"), "info,openraft=debug");
     }
 }

@@ -21,8 +21,6 @@
 
 mod data_dir;
 mod error;
-#[cfg(test)]
-mod fault;
 mod identity;
 pub mod key;
 mod options;
@@ -31,8 +29,6 @@ mod store;
 
 pub use data_dir::{DataDir, StateName, Stores};
 pub use error::StorageError;
-#[cfg(test)]
-pub use fault::abort_at_write;
 pub use identity::{ClusterId, DiskId, Identity};
 pub use options::StoreKind;
 pub use pinned::Pinned;

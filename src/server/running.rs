@@ -1,0 +1,145 @@
+//! A node's parts while it runs, and their end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+
+use super::{Phase, ServerError, doors::Doors};
+use crate::{
+    api,
+    clock::Clock,
+    config::Config,
+    leader::{Duties, Seed, Setup, pool},
+    queue::command::PoolChange,
+    raft::{Founder, Node, NodeOptions, RaftOptions, StopReason},
+    worker::{Runner, Supervisor},
+};
+
+/// How long running jobs may take to end when the node is told to stop (design 2.3).
+const JOBS_PATIENCE: Duration = Duration::from_secs(10);
+/// Taking over takes another node milliseconds; one that does not by then is not going to.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
+/// A leader that made no progress for this many of its leases should not lead.
+const STALL_LEASES: u64 = 5;
+
+pub struct Running {
+    node: Node,
+    duties: Duties,
+    runner: Runner,
+}
+
+impl Running {
+    pub async fn start(config: &Config, doors: Doors, supervisor: Supervisor) -> Result<Self, ServerError> {
+        let runner = Runner::new(supervisor);
+        match Self::open(config, doors, runner.clone()).await {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                runner.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(config: &Config, doors: Doors, runner: Runner) -> Result<Self, ServerError> {
+        let clock = Clock::system();
+        let peer = TcpListener::from_std(doors.peer).map_err(ServerError::Runtime)?;
+        let node = Node::open(node_options(config, &clock)).await?;
+        node.serve_peers(peer);
+        node.seek_cluster(config.init_if_new);
+        let duties = Duties::start(node.clone(), setup(config, clock, runner.clone()));
+        tracing::info!(node = config.id, api = ?doors.api.local_addr().ok(), peer = %config.advertise.peer, "node serves");
+        Ok(Self { node, duties, runner })
+    }
+
+    /// Until told to stop, or until the node must not go on; then stops everything, in order.
+    pub async fn until_end(self, mut phase: watch::Receiver<Phase>) -> Result<(), ServerError> {
+        let mut stopped = self.node.stopped();
+        let reason = tokio::select! {
+            reason = stopped.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()),
+            _ = phase.wait_for(|phase| *phase >= Phase::Orderly) => None,
+        };
+        if reason.is_none() {
+            self.hand_over(phase).await;
+        }
+        self.stop().await;
+        match reason {
+            None => Ok(()),
+            Some(StopReason::Removed) => {
+                tracing::info!("removed from the cluster; this data directory is of no more use");
+                Ok(())
+            }
+            Some(reason) => Err(ServerError::Stopped(reason)),
+        }
+    }
+
+    /// Lets running jobs end for a while, and another node lead.
+    async fn hand_over(&self, mut phase: watch::Receiver<Phase>) {
+        let handover = self.duties.handover();
+        tokio::select! {
+            _ = handover.leave(JOBS_PATIENCE) => {}
+            _ = phase.wait_for(|phase| *phase >= Phase::Now) => drop(handover.leave(Duration::ZERO).await),
+        }
+        let leads_others = self.node.office().is_some() && self.node.status().members.len() > 1;
+        if leads_others {
+            match self.node.transfer(None, Instant::now() + TRANSFER_PATIENCE).await {
+                Ok(to) => tracing::info!(to, "leadership handed over"),
+                Err(error) => {
+                    tracing::warn!(%error, "leadership not handed over; the others elect when they miss this node")
+                }
+            }
+        }
+    }
+
+    async fn stop(self) {
+        self.duties.stop().await;
+        self.node.halt().await;
+        self.runner.stop().await;
+        tracing::info!("node stopped");
+    }
+}
+
+fn node_options(config: &Config, clock: &Clock) -> NodeOptions {
+    let founders = config.members.iter().map(|member| Founder {
+        id: member.id,
+        api: member.addresses.api.to_string(),
+        peer: member.addresses.peer.to_string(),
+    });
+    NodeOptions {
+        id: config.id,
+        data_dir: config.data_dir.clone(),
+        api: config.advertise.api.to_string(),
+        peer: config.advertise.peer.to_string(),
+        founders: founders.collect(),
+        raft: RaftOptions {
+            heartbeat_ms: config.timing.heartbeat_ms,
+            election_min_ms: config.timing.election_min_ms,
+            election_max_ms: config.timing.election_max_ms,
+            stall_ms: config.timing.election_max_ms * STALL_LEASES,
+            ..RaftOptions::lan()
+        },
+        clock: clock.clone(),
+    }
+}
+
+fn setup(config: &Config, clock: Clock, runner: Runner) -> Setup {
+    let others = config.members.iter().filter(|member| member.id != config.id).map(|member| &member.addresses.api);
+    let servers: Vec<_> = std::iter::once(&config.advertise.api).chain(others).map(ToString::to_string).collect();
+    let pool = pool::Options {
+        worker: format!("pool-{}", config.id).into(),
+        host: host_name().into(),
+        server: servers.join(","),
+        read_spec: api::decode_spec,
+    };
+    let seed = PoolChange {
+        active: Some(config.pool.active),
+        size: Some(config.pool.size),
+        queues: Some(config.pool.queues.iter().map(|queue| Arc::from(queue.as_str())).collect()),
+    };
+    Setup { clock, runner, pool, seed: Seed { pool: seed, pool_timeout_ms: config.pool.timeout_ms } }
+}
+
+/// Linux keeps it here; without it jobs still run.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+}
