@@ -1,4 +1,44 @@
-//! Replication.
+//! Replication: the only room that names openraft. [`Node`] is all that the others see of it.
+//!
+//! ```text
+//!            propose                    view                                 other nodes
+//!               │                        │                                        │ HTTP/2, bincode
+//!        ┌──────▼──────┐          ┌──────▼──────┐    read index, probes     ┌─────▼─────┐
+//!        │ batch       │          │ reads       │◄─────────────────────────►│ peer, rpc │
+//!        └──────┬──────┘          └──────┬──────┘                           └─────▲─────┘
+//!               │ one entry, many requests                                        │ network
+//!        ┌──────▼────────────────────────┼────────────────────────────────────────▼─────┐
+//!        │ openraft                      │                                              │
+//!        └──┬────────────────────────────┼───────────────────────┬──────────────────────┘
+//!           │ append, vote, purge        │ committed entries     │ snapshot
+//!    ┌──────▼──────┐              ┌──────▼──────┐         ┌──────▼──────┐
+//!    │ log_store   │              │ apply       │────────►│ snapshot    │
+//!    │ log_writer  │              │ replica     │  pinned │ _file       │
+//!    └──────┬──────┘              └──────┬──────┘         └──────┬──────┘
+//!           ▼ synced                     ▼ flushed in whole      ▼ verified to its end
+//!        log store                    state store             snapshot file
+//! ```
+//!
+//! # What holds
+//!
+//! - **An acknowledgement follows a majority's sync.** One thread writes the log, in the order of the calls; callers are
+//!   answered on the apply thread, after the entry is committed and its rows are written.
+//! - **The log is cut only behind a snapshot, and a snapshot counts only once the state store is flushed.** So the state
+//!   store needs no write-ahead log: a crash loses a suffix of whole batches, and the log gives them back.
+//! - **A promise belongs to a disk.** Every question between nodes names cluster, sender, receiver and the receiver's disk;
+//!   a node answers only its own, and one without a cluster answers nothing but a probe and an invitation.
+//! - **A request is proposed at most once**, and in the office it was stamped in. What became of it is committed, never
+//!   proposed, or unknown, and nothing in between.
+//! - **Rows and hot state are seen at one index.** A reader holds the read lock while it pins the rows.
+//! - **Nothing is repaired by guessing.** A disk that fails, a log that does not read back, a state that differs from the
+//!   majority's: each stops the node ([`StopReason`]) with its data kept.
+//!
+//! # What it does not do
+//!
+//! It knows no verb of the queue (but which commands may pass when disks are full), starts no tick (the leader's duties do),
+//! and forwards nothing: a node that does not lead says who does.
+//! Failover by the evidence of a dead process (engine-notes 7) is not here yet; its place is [`peer`], which sees
+//! connections refused, and [`upkeep`], which would start the election.
 
 mod apply;
 mod batch;
@@ -38,6 +78,4 @@ pub use stop::StopReason;
 pub use types::Member;
 
 #[cfg(test)]
-mod cluster_test;
-#[cfg(test)]
-mod suite_test;
+mod tests;

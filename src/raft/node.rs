@@ -121,6 +121,8 @@ impl Node {
         let raft = Raft::new(options.id, config, network, opened.log.clone(), machine)
             .await
             .map_err(|e| OpenError::Raft(e.to_string()))?;
+        // Only an answer of the core tells that what it read from the disk stands in its metrics.
+        raft.is_initialized().await.map_err(|e| OpenError::Raft(e.to_string()))?;
         drop(membership.set(raft.clone()));
         let leadership = Leadership { role: Role::Pristine, term: 0, leader: None };
         let inner = Arc::new(Inner {
@@ -233,6 +235,11 @@ impl Node {
         let at_least = read.max(min_index);
         self.inner.applied(at_least, deadline).await?;
         Ok(View { inner: Arc::clone(&self.inner), at_least })
+    }
+
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     pub fn id(&self) -> u64 {

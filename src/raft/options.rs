@@ -34,7 +34,8 @@ pub struct RaftOptions {
     pub election_min_ms: u64,
     /// Also the leader lease: the longest that a leader without a quorum's answer believes in itself.
     pub election_max_ms: u64,
-    /// A snapshot is due when this many bytes were applied since the last, or half the state's size if that is more.
+    /// A snapshot is due when this many bytes were applied since the last, or half the state's size if that is more; at four
+    /// times this it is due whatever the state's size.
     pub snapshot_bytes: u64,
     /// A snapshot is due this long after the last, if anything was applied since.
     pub snapshot_interval: Duration,

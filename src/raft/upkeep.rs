@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the leader asks the members how they are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+/// A snapshot waits for half the state's size in entries, but never for more than this times the least.
+const SNAPSHOT_BYTES_FACTOR_MAX: u64 = 4;
 /// Clocks that are kept by NTP differ by milliseconds; this is a wrong clock.
 const WALL_CLOCK_OFF_MS: u64 = 10_000;
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,8 +109,11 @@ impl Upkeep {
         let inner = &self.inner;
         let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
         let options = &inner.options.raft;
-        let due = bytes >= options.snapshot_bytes && bytes >= inner.state_bytes() / 2;
-        if due || bytes > 0 && self.last_snapshot.elapsed() >= options.snapshot_interval {
+        // A large state is not written out anew for little, but the log is bounded all the same.
+        let enough = bytes >= options.snapshot_bytes * SNAPSHOT_BYTES_FACTOR_MAX || bytes >= inner.state_bytes() / 2;
+        if bytes >= options.snapshot_bytes && enough
+            || bytes > 0 && self.last_snapshot.elapsed() >= options.snapshot_interval
+        {
             self.last_snapshot = Instant::now();
             inner.snapshot().await;
         }

@@ -102,6 +102,8 @@ impl DataDir {
 
     /// From now on, and after every restart, `name` is the state store. Atomic: a crash leaves the one or the other.
     pub fn point_at(&self, name: StateName) -> Result<(), StorageError> {
+        #[cfg(test)]
+        super::fault::count_write();
         let pointer = self.states().join(CURRENT);
         let io = |error: std::io::Error| StorageError::from_io(&pointer, &error);
         let incoming = self.states().join("CURRENT.new");

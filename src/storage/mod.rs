@@ -21,6 +21,8 @@
 
 mod data_dir;
 mod error;
+#[cfg(test)]
+mod fault;
 mod identity;
 pub mod key;
 mod options;
@@ -29,6 +31,8 @@ mod store;
 
 pub use data_dir::{DataDir, StateName, Stores};
 pub use error::StorageError;
+#[cfg(test)]
+pub use fault::abort_at_write;
 pub use identity::{ClusterId, DiskId, Identity};
 pub use options::StoreKind;
 pub use pinned::Pinned;

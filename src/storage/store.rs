@@ -96,6 +96,8 @@ impl Store {
                 Change::DeleteRange(family, from, to) => write.delete_range_cf(self.handle(family), from, to),
             }
         }
+        #[cfg(test)]
+        super::fault::count_write();
         let mut options = WriteOptions::default();
         match synced {
             Synced::Yes => options.set_sync(true),
@@ -122,6 +124,8 @@ impl Store {
 
     /// Everything written before is durable afterwards, all families at one point.
     pub fn flush(&self) -> Result<(), StorageError> {
+        #[cfg(test)]
+        super::fault::count_write();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let handles: Vec<_> = self.families.iter().map(|&family| self.handle(family)).collect();

@@ -8,7 +8,7 @@ use openraft::{
 };
 use tempfile::TempDir;
 
-use super::{
+use crate::raft::{
     apply::{Applier, ApplyThread},
     log_store::{self, LogStore, LogWriter},
     replica::Replica,

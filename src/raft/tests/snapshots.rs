@@ -1,0 +1,119 @@
+//! Snapshots: built, sent, verified, installed; and the log that they let go.
+
+use super::*;
+use crate::{
+    raft::{snapshot_file, state_rows::FAMILIES},
+    storage::{Batch, ClusterId, DataDir, Family, Pinned, Synced},
+};
+
+/// Snapshots and purges after a few hundred kilobytes.
+fn small_logs() -> RaftOptions {
+    RaftOptions { snapshot_bytes: 256 << 10, log_keep_bytes: 64 << 10, ..RaftOptions::test() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn follower_behind_a_purged_log_catches_up_by_snapshot() {
+    let mut cluster = Cluster::formed(3, small_logs()).await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower().await.id();
+    let seen = leader.propose(tick(), soon()).await.expect("commits").index;
+    cluster.halt(away).await;
+    until("the log is cut", async || {
+        for _ in 0..16 {
+            leader.propose(submit(20_000), soon()).await.expect("commits");
+        }
+        leader.status().purged.is_some_and(|purged| purged > seen)
+    })
+    .await;
+    cluster.restart(away).await;
+    let back = cluster.node(away);
+    let index = leader.status().applied;
+    back.view(Consistency::Local, index, soon()).await.expect("catches up");
+    assert!(back.status().snapshot.is_some(), "by a snapshot");
+    cluster.agree().await;
+    let rows = |node: &Node| node.local_rows();
+    assert_eq!(rows(back), rows(&leader));
+    // What was installed is still there after a restart.
+    cluster.halt(away).await;
+    cluster.restart(away).await;
+    cluster.node(away).view(Consistency::Local, index, soon()).await.expect("starts from it");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_stays_bounded_whatever_was_written() {
+    let cluster = Cluster::formed(1, small_logs()).await;
+    let leader = cluster.leader().await;
+    for _ in 0..200 {
+        leader.propose(submit(20_000), soon()).await.expect("commits");
+    }
+    // Four times what makes a snapshot due, what is kept behind it, and what came while it was built.
+    until("the log is short", async || leader.log_bytes() <= 1536 << 10).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_now_covers_what_is_applied() {
+    let cluster = Cluster::formed(1, RaftOptions::test()).await;
+    let leader = cluster.leader().await;
+    let index = leader.propose(submit(10), soon()).await.expect("commits").index;
+    assert!(leader.snapshot_now(soon()).await.expect("built") >= index);
+    assert!(leader.status().snapshot.is_some_and(|snapshot| snapshot >= index));
+    cluster.shutdown().await;
+}
+
+/// A state store with rows in several families, and a snapshot of it.
+type Row = (Family, Vec<u8>, Vec<u8>);
+
+fn snapshot_of_some_rows(directory: &TempDir) -> (PathBuf, Vec<Row>) {
+    let stores = DataDir::new(directory.path()).open(1, super::log_store::FAMILIES, FAMILIES).expect("opens");
+    let mut batch = Batch::new();
+    let mut rows = Vec::new();
+    for family in FAMILIES.iter().filter(|family| family.0 != "meta") {
+        for number in 0..50_u8 {
+            let row = (*family, vec![0, number], vec![number; usize::from(number) * 10]);
+            batch.put(row.0, row.1.clone(), row.2.clone());
+            rows.push(row);
+        }
+    }
+    stores.state.write(batch, Synced::No).expect("writes");
+    let pinned: Pinned = stores.state.pin();
+    let path = directory.path().join("snapshot").join("some.snapshot");
+    snapshot_file::write(&path, ClusterId(7), &pinned).expect("writes");
+    (path, rows)
+}
+
+#[test]
+fn read_snapshot_gives_every_row_back() {
+    let directory = TempDir::new().expect("temporary directory");
+    let (path, rows) = snapshot_of_some_rows(&directory);
+    let mut read = Vec::new();
+    let (header, trailer) = snapshot_file::read(&path, &mut |family, key, value| {
+        read.push((family, key.to_vec(), value.to_vec()));
+        Ok(())
+    })
+    .expect("reads");
+    assert_eq!((header.cluster, trailer.rows), (ClusterId(7), rows.len() as u64));
+    assert_eq!(read, rows);
+}
+
+#[test]
+fn read_snapshot_with_any_byte_changed_or_missing_is_refused() {
+    let directory = TempDir::new().expect("temporary directory");
+    let (path, _) = snapshot_of_some_rows(&directory);
+    let whole = std::fs::read(&path).expect("reads");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("writes");
+        snapshot_file::read(&path, &mut |_, _, _| Ok(())).is_err()
+    };
+    for at in (0..whole.len()).step_by(97).chain(whole.len() - 60..whole.len()) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        assert!(refused(&damaged), "a flipped bit at {at}");
+    }
+    for length in (0..whole.len()).step_by(211) {
+        assert!(refused(&whole[..length]), "cut at {length}");
+    }
+    assert!(refused(&[&whole[..], &[0]].concat()), "a byte too many");
+    assert!(!refused(&whole));
+}
