@@ -20,6 +20,7 @@ pub struct Context {
 impl Context {
     pub fn new(common: &Common, output: Output) -> Result<Self, Failure> {
         let mut options = Options::new(common.server.clone());
+        options.user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| !user.is_empty());
         if let Some(timeout) = common.timeout {
             options.patience = options.patience.min(timeout);
         }
@@ -38,6 +39,11 @@ impl Context {
     /// When a command that waits for jobs gives up, if ever.
     pub fn end_of_wait(&self) -> Option<Instant> {
         self.timeout.map(|timeout| self.started + timeout)
+    }
+
+    /// `--local`.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     pub async fn read<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Failure> {

@@ -6,6 +6,7 @@
 //! This is the only room that knows clap, and the only one that prints.
 
 mod act;
+mod bench;
 mod cluster;
 mod context;
 mod failure;
@@ -107,6 +108,8 @@ enum Command {
     Pool(pool::PoolArgs),
     /// Form, inspect and change the cluster
     Cluster(cluster::ClusterArgs),
+    /// Measure the cluster, and whether it keeps what it acknowledges
+    Bench(bench::BenchArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
 }
@@ -163,6 +166,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Drain(args) => queues::drain(&context, args).await,
         Command::Pool(args) => pool::run(&context, args).await,
         Command::Cluster(args) => cluster::run(&context, args).await,
+        Command::Bench(args) => bench::run(&context, args).await,
         Command::Node(_) | Command::Completions(_) => unreachable!("run() has done these"),
     }
 }

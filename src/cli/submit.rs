@@ -72,11 +72,11 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
     }
     let spec = args.spec.into_spec()?;
     let submitted = submit_one(context, spec).await?;
-    let id = submitted.id.ok_or_else(|| Failure::usage("the node answered without an id"))?.0;
-    if submitted.existed == Some(true) {
+    let (id, existed) = submitted;
+    if existed {
         context.output.note(&format!("job {id} is there already under this unique key"));
     }
-    announce(context, &submitted, args.follow)?;
+    announce(context, id, existed, args.follow)?;
     match (args.wait, args.follow) {
         (_, true) => wait::follow(context, id).await,
         (true, false) => wait::for_one(context, id).await,
@@ -85,10 +85,9 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
 }
 
 /// The id alone on its line: `id=$(raftq submit ...)`.
-fn announce(context: &Context, submitted: &SubmitResult, follow: bool) -> Result<(), Failure> {
-    let id = submitted.id.map_or(0, |id| id.0);
+fn announce(context: &Context, id: u64, existed: bool, follow: bool) -> Result<(), Failure> {
     if context.output.is_json() {
-        context.output.json(&json!({ "id": id, "existed": submitted.existed.unwrap_or(false) }))?;
+        context.output.json(&json!({ "id": id, "existed": existed }))?;
     } else if follow {
         context.output.note(&format!("job {id}"));
     } else {
@@ -97,13 +96,18 @@ fn announce(context: &Context, submitted: &SubmitResult, follow: bool) -> Result
     Ok(())
 }
 
-async fn submit_one(context: &Context, spec: Spec) -> Result<SubmitResult, Failure> {
+async fn submit_one(context: &Context, spec: Spec) -> Result<(u64, bool), Failure> {
     let request = SubmitRequest { jobs: vec![spec], atomic: false };
     let answer: SubmitAnswer = context.write(Method::POST, "/v1/jobs", &request).await?;
-    let result = answer.results.into_iter().next().unwrap_or_default();
-    match result.error {
-        Some(error) => Err(Failure::Refused(error)),
-        None => Ok(result),
+    accepted(answer.results.into_iter().next().unwrap_or_default())
+}
+
+/// The id, and whether it was there before; or the job's own refusal.
+pub fn accepted(result: SubmitResult) -> Result<(u64, bool), Failure> {
+    match (result.id, result.error) {
+        (Some(id), _) => Ok((id.0, result.existed == Some(true))),
+        (None, Some(error)) => Err(Failure::Refused(error)),
+        (None, None) => Err(anyhow::anyhow!("a submission was answered with neither an id nor an error").into()),
     }
 }
 

@@ -97,30 +97,67 @@ pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
 /// Waits until the job is final or buried.
 async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
     let mut since = None;
-    let mut warned = Vec::new();
+    let mut blockers = Blockers::default();
     loop {
         let look = look(context, id, since, None).await?;
-        if let Some(job) = look.job.map(Job) {
-            if job.is_settled() {
-                return Ok(job);
-            }
+        let job = look.job.map(Job);
+        if let Some(job) = &job {
             since = Some(job.version());
         }
-        warn_of_buried(context, id, &mut warned).await?;
+        match job {
+            Some(job) if job.is_settled() => return Ok(job),
+            job => blockers.warn(context, id, job.as_ref()).await?,
+        }
     }
 }
 
-/// Says it once for each buried job that this one waits for.
-async fn warn_of_buried(context: &Context, id: u64, warned: &mut Vec<u64>) -> Result<(), Failure> {
-    let query = [("fields", "id,status,blocked_by".to_owned())];
-    let job = Job(context.read(&format!("/v1/jobs/{id}"), &query).await?);
-    for blocker in job.blocked_by_buried() {
-        if !warned.contains(&blocker) {
-            warned.push(blocker);
-            context.output.note(&format!("job {id} waits for job {blocker}, which is buried; kick or cancel that one"));
+/// What keeps a blocked job waiting, and what of that was said already.
+#[derive(Default)]
+struct Blockers {
+    is_blocked: bool,
+    told: Vec<u64>,
+}
+
+impl Blockers {
+    /// Says once for each buried job that this one waits for it. `seen`: the job, if it has changed.
+    async fn warn(&mut self, context: &Context, id: u64, seen: Option<&Job>) -> Result<(), Failure> {
+        self.is_blocked = seen.map_or(self.is_blocked, |job| job.status() == "blocked");
+        if !self.is_blocked {
+            return Ok(());
         }
+        for blocker in buried_blockers(context, id).await? {
+            if !self.told.contains(&blocker) {
+                self.told.push(blocker);
+                context
+                    .output
+                    .note(&format!("job {id} waits for job {blocker}, which is buried; kick or cancel that one"));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Page {
+    jobs: Vec<Value>,
+}
+
+async fn buried_blockers(context: &Context, id: u64) -> Result<Vec<u64>, Failure> {
+    let fields = [("fields", "id,status,blocked_by".to_owned())];
+    let job = Job(context.read(&format!("/v1/jobs/{id}"), &fields).await?);
+    let ids: Vec<String> = job.blocked_by().iter().map(u64::to_string).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = [("ids", ids.join(",")), ("fields", "id,status".to_owned())];
+    let page: Page = context.read("/v1/jobs", &query).await?;
+    Ok(page
+        .jobs
+        .into_iter()
+        .map(Job)
+        .filter(|blocker| blocker.status() == "buried")
+        .map(|blocker| blocker.id())
+        .collect())
 }
 
 /// One look: at once if the job is newer than `since` or final, else when it changes or the poll's time is up.
@@ -150,21 +187,24 @@ pub async fn watch(context: &Context, args: WatchArgs) -> Outcome {
 pub async fn follow(context: &Context, id: u64) -> Outcome {
     let mut since = None;
     let mut serial = 0;
-    let mut warned = Vec::new();
+    let mut blockers = Blockers::default();
     loop {
         let look = look(context, id, since, Some(serial)).await?;
         for line in &look.log {
             serial = line["serial"].as_u64().unwrap_or(serial);
             print_log(context, line)?;
         }
-        if let Some(job) = look.job.map(Job) {
-            if job.is_settled() {
+        let job = look.job.map(Job);
+        if let Some(job) = &job {
+            since = Some(job.version());
+        }
+        match job {
+            Some(job) if job.is_settled() => {
                 print_output(context, &job)?;
                 return end_of_watch(context, &job);
             }
-            since = Some(job.version());
+            job => blockers.warn(context, id, job.as_ref()).await?,
         }
-        warn_of_buried(context, id, &mut warned).await?;
     }
 }
 
@@ -236,7 +276,7 @@ mod tests {
     use super::*;
 
     fn job(status: &str, attempts: Value) -> Job {
-        Job(json!({ "id": 17, "status": status, "ops": [{ "kind": "exec", "attempts": attempts }] }))
+        Job(json!({ "id": 17, "status": status, "ops": [{ "kind": "exec", "history": attempts }] }))
     }
 
     #[test]

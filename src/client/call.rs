@@ -41,6 +41,13 @@ pub struct Call {
     keyed: bool,
 }
 
+/// What one attempt adds to a call.
+pub(super) struct Headers<'a> {
+    pub key: Option<&'a str>,
+    pub user: Option<&'a str>,
+    pub timeout: Duration,
+}
+
 impl Call {
     pub fn read(path: impl Into<String>, deadline: Instant) -> Self {
         Self {
@@ -95,20 +102,18 @@ impl Call {
     }
 
     /// The bytes for one node. Every repeat differs only in the node and in how long it may take.
-    pub(super) fn request(
-        &self,
-        node: &Authority,
-        key: Option<&str>,
-        timeout: Duration,
-    ) -> Result<Request<Full<Bytes>>, ClientError> {
+    pub(super) fn request(&self, node: &Authority, headers: &Headers<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut request = Request::builder()
             .method(&self.method)
             .uri(format!("http://{node}{}", self.path))
-            .header("raftq-timeout-ms", timeout.as_millis().max(1).to_string());
+            .header("raftq-timeout-ms", headers.timeout.as_millis().max(1).to_string());
         if self.consistency == Consistency::Local {
             request = request.header("raftq-consistency", "local");
         }
-        if let Some(key) = key {
+        if let Some(user) = headers.user {
+            request = request.header("raftq-user", user);
+        }
+        if let Some(key) = headers.key {
             request = request.header("idempotency-key", key);
         }
         if self.method != Method::GET {

@@ -5,7 +5,7 @@
 //!   call ──► choose a node ──► send ──┬── an answer ────────────► done
 //!              ▲  (the last that      ├── 307, leader named ──┐
 //!              │   led or answered)   ├── connection refused ─┤ nothing happened
-//!              │                      ├── 503 no_leader ──────┤ nothing happened
+//!              │                      ├── 503, 429 busy ──────┤ nothing happened
 //!              │                      ├── 504, or no answer ──┤ a write may have happened: the same key again
 //!              └───── back off, with jitter ◄─────────────────┘   until the call's deadline
 //! ```
@@ -20,6 +20,7 @@
 mod call;
 mod error;
 mod key;
+mod lane;
 mod nodes;
 mod transport;
 mod verdict;
@@ -34,9 +35,10 @@ use tokio::time::Instant;
 pub use call::{Call, Consistency, path_with_query};
 pub use error::ClientError;
 pub use hyper::Method;
+pub use lane::{Lane, LaneAnswer, LaneRequest};
 pub use transport::Answer;
 
-use self::{key::Keys, nodes::Nodes, transport::Transport, verdict::Verdict};
+use self::{call::Headers, key::Keys, nodes::Nodes, transport::Transport, verdict::Verdict};
 
 /// How a client behaves; shared by all its calls.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub struct Options {
     /// How long the first attempt at one node may take before another node is asked; doubles with each attempt, so that
     /// a frozen leader costs little and a slow answer still arrives.
     pub attempt: Duration,
+    /// Who asks, for `submitted_by` and the like; keys are per user.
+    pub user: Option<String>,
     /// How long a client that has never reached any node goes on trying while every one of them refuses.
     pub patience: Duration,
 }
@@ -58,7 +62,7 @@ pub const PATIENCE_DEFAULT: Duration = Duration::from_millis(1200);
 
 impl Options {
     pub fn new(servers: Vec<String>) -> Self {
-        Self { servers, timeout: TIMEOUT_DEFAULT, attempt: ATTEMPT_DEFAULT, patience: PATIENCE_DEFAULT }
+        Self { servers, timeout: TIMEOUT_DEFAULT, attempt: ATTEMPT_DEFAULT, user: None, patience: PATIENCE_DEFAULT }
     }
 }
 
@@ -101,10 +105,10 @@ impl Client {
     /// Sends `call`, follows the leader, repeats until there is an answer or the deadline has passed.
     pub async fn call(&self, call: Call) -> Result<Answer, ClientError> {
         let key = call.is_write().then(|| self.shared.keys.next());
-        let mut tries = Tries::new(&self.shared, &call, key.clone());
+        let mut tries = Tries::new(&self.shared, &call, key);
         loop {
             let node = self.shared.nodes.current();
-            let request = call.request(&node, key.as_deref(), tries.attempt_timeout())?;
+            let request = call.request(&node, &tries.headers())?;
             let outcome = self.shared.transport.send(request, tries.attempt_end()).await;
             match verdict::of(&call, outcome) {
                 Verdict::Answer(answer) => {
@@ -152,6 +156,11 @@ const BACKOFF_MAX: Duration = Duration::from_millis(400);
 impl<'a> Tries<'a> {
     fn new(shared: &'a Shared, call: &'a Call, key: Option<Arc<str>>) -> Self {
         Self { shared, call, key, started: Instant::now(), failures: 0, follows: 0, maybe_done: false, last: None }
+    }
+
+    /// What is the same for every repeat but the time it has.
+    fn headers(&self) -> Headers<'_> {
+        Headers { key: self.key.as_deref(), user: self.shared.options.user.as_deref(), timeout: self.attempt_timeout() }
     }
 
     fn attempt_timeout(&self) -> Duration {
@@ -203,6 +212,9 @@ impl<'a> Tries<'a> {
     }
 
     fn give_up(&self) -> ClientError {
+        if let (Some(verdict::Again::Busy(error)), false) = (&self.last, self.maybe_done) {
+            return ClientError::Refused(error.clone());
+        }
         let servers = self.shared.nodes.named();
         let cause = self.last.as_ref().map(ToString::to_string).unwrap_or_else(|| "redirected without end".into());
         match &self.key {

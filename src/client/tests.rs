@@ -184,6 +184,15 @@ async fn no_leader_is_asked_again_until_there_is_one() {
 }
 
 #[tokio::test]
+async fn busy_node_is_asked_again_and_at_last_believed() {
+    let calm = Node::start([Reply::Say(429, refusal("busy")), Reply::Say(200, json!({}))]).await;
+    client(&[&calm]).call(write(LATER)).await.expect("answered");
+    let busy = Node::start((0..100).map(|_| Reply::Say(429, refusal("busy")))).await;
+    let error = client(&[&busy]).call(write(SOON)).await.expect_err("refused");
+    assert_eq!(error.code(), Some("busy"));
+}
+
+#[tokio::test]
 async fn dropped_connection_repeats_the_same_key_at_the_next_node() {
     let first = Node::start([Reply::Drop]).await;
     let second = Node::start([Reply::Say(200, json!({}))]).await;

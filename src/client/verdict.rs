@@ -34,6 +34,9 @@ pub(super) enum Again {
     TimedOut,
     #[error("the node does not know the outcome")]
     Unknown,
+    /// Too much is waiting there for now.
+    #[error("{}", .0.message)]
+    Busy(ErrorBody),
 }
 
 impl Again {
@@ -44,7 +47,7 @@ impl Again {
 
     /// The node answered, if only with an excuse.
     pub fn heard(&self) -> bool {
-        matches!(self, Again::NoLeader | Again::TimedOut | Again::Unknown)
+        !matches!(self, Again::NotSent(_) | Again::Lost(_))
     }
 }
 
@@ -80,6 +83,7 @@ fn refusal(call: &Call, answer: &Answer) -> Verdict {
     match &*error.code {
         "no_leader" => leader_of(answer).map_or(Verdict::Again(Again::NoLeader), Verdict::Follow),
         "timeout" => Verdict::Again(Again::TimedOut),
+        "busy" => Verdict::Again(Again::Busy(error)),
         "outcome_unknown" => Verdict::Again(Again::Unknown),
         // The fault is the node's own. Under its key a write is safe to repeat, and only an answer settles its outcome.
         "internal" if call.is_write() => Verdict::Again(Again::Unknown),

@@ -1,0 +1,173 @@
+//! One closed loop's hands: sends a request, follows the leader, repeats under the same key until there is an answer.
+
+use std::{cell::RefCell, time::Duration};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::super::{context::Context, failure::Failure};
+use crate::{
+    api::{ErrorBody, ErrorEnvelope},
+    client::{Call, ClientError, Lane, LaneRequest, Method},
+};
+
+/// The cluster under load: its members, and who leads as far as is known.
+pub struct Target {
+    pub members: Vec<String>,
+    leader: RefCell<String>,
+    pub version: String,
+}
+
+/// What the load generator needs of GET /v1/cluster.
+#[derive(Deserialize)]
+struct Cluster {
+    leader: Option<Value>,
+    #[serde(default)]
+    members: Vec<Value>,
+    #[serde(default)]
+    version: Value,
+}
+
+impl Target {
+    pub async fn find(context: &Context) -> Result<Self, Failure> {
+        let call = Call::read("/v1/cluster", context.deadline()).local();
+        let cluster: Cluster = context.client.call(call).await?.json()?;
+        let api = |node: &Value| node["api"].as_str().map(str::to_owned);
+        let no_leader = || ClientError::NoLeader { servers: context.client.servers() };
+        let leader = cluster.leader.as_ref().and_then(api).ok_or_else(no_leader)?;
+        let members = cluster.members.iter().filter_map(api).collect();
+        let version = cluster.version.as_str().unwrap_or("unknown").to_owned();
+        Ok(Self { members, leader: RefCell::new(leader), version })
+    }
+
+    fn leader(&self) -> String {
+        self.leader.borrow().clone()
+    }
+
+    fn leads(&self, node: String) {
+        *self.leader.borrow_mut() = node;
+    }
+
+    /// `node` did not do it: somebody else might. Any member names the leader once there is one.
+    fn suspect(&self, node: &str) {
+        let mut leader = self.leader.borrow_mut();
+        if *leader == node {
+            let at = self.members.iter().position(|member| member == node).map_or(0, |at| at + 1);
+            if let Some(next) = self.members.get(at % self.members.len().max(1)) {
+                leader.clone_from(next);
+            }
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    Leader,
+    /// Always the same one: reads are answered anywhere.
+    Member(usize),
+}
+
+pub struct Driver<'a> {
+    target: &'a Target,
+    whom: Whom,
+    /// `None`: no keys.
+    keys: Option<(String, u64)>,
+    local: bool,
+    lane: Option<Lane>,
+    pub repeats: u64,
+}
+
+/// An attempt's time: an election is over by then, and a frozen leader is left.
+const ATTEMPT: Duration = Duration::from_millis(1500);
+/// A request's: whoever gets no answer in this time ends the run.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
+
+enum Attempt {
+    Answer(Vec<u8>),
+    Again,
+    Refused(ErrorBody),
+}
+
+impl<'a> Driver<'a> {
+    pub fn new(target: &'a Target, whom: Whom, with_keys: bool, local: bool) -> Self {
+        let keys = with_keys.then(|| (format!("bench-{:016x}", rand::random::<u64>()), 0));
+        Self { target, whom, keys, local, lane: None, repeats: 0 }
+    }
+
+    pub async fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.until_answered(&Method::GET, path, None, b"").await
+    }
+
+    pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let key = self.keys.as_mut().map(|(name, number)| {
+            *number += 1;
+            format!("{name}/{}", *number - 1)
+        });
+        self.until_answered(&Method::POST, path, key.as_deref(), body).await
+    }
+
+    async fn until_answered(
+        &mut self,
+        method: &Method,
+        path: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let timeout_ms = ATTEMPT.as_millis() as u64;
+            let request = LaneRequest { method, path, key, local: self.local, timeout_ms, body };
+            match self.attempt(request).await {
+                Attempt::Answer(body) => return Ok(body),
+                Attempt::Refused(error) => return Err(Failure::Refused(error)),
+                Attempt::Again if Instant::now() >= give_up => {
+                    return Err(Failure::TimedOut("the cluster did not answer for a minute; the run ends".into()));
+                }
+                Attempt::Again => self.repeats += 1,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, request: LaneRequest<'_>) -> Attempt {
+        match tokio::time::timeout(ATTEMPT, self.exchange(request)).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(_)) | Err(_) => {
+                let node = self.lane.take().map_or_else(|| self.node(), |lane| lane.node().to_owned());
+                self.target.suspect(&node);
+                tokio::time::sleep(PAUSE).await;
+                Attempt::Again
+            }
+        }
+    }
+
+    fn node(&self) -> String {
+        match self.whom {
+            Whom::Leader => self.target.leader(),
+            Whom::Member(number) => self.target.members[number % self.target.members.len()].clone(),
+        }
+    }
+
+    async fn exchange(&mut self, request: LaneRequest<'_>) -> std::io::Result<Attempt> {
+        if self.lane.is_none() {
+            self.lane = Some(Lane::connect(&self.node()).await?);
+        }
+        let lane = self.lane.as_mut().expect("connected above");
+        let answer = lane.exchange(request).await?;
+        if let (307, Some(leader)) = (answer.status, answer.leader) {
+            self.target.leads(leader);
+            self.lane = None;
+            return Ok(Attempt::Again);
+        }
+        if answer.status < 300 {
+            return Ok(Attempt::Answer(answer.body.to_vec()));
+        }
+        let error = serde_json::from_slice::<ErrorEnvelope>(answer.body).map_err(std::io::Error::other)?.error;
+        match &*error.code {
+            "no_leader" | "timeout" | "outcome_unknown" | "busy" => Err(std::io::Error::other(error.code)),
+            _ => Ok(Attempt::Refused(error)),
+        }
+    }
+}
