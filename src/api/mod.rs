@@ -23,7 +23,10 @@ mod submit;
 mod tests;
 mod verbs;
 
-pub use crate::queue::job::OnFailure;
+pub use crate::queue::{
+    ids::{JobId, LeaseId},
+    job::OnFailure,
+};
 pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WorkerRef};
 pub use decode::decode;
 pub use error::{ErrorBody, ErrorEnvelope, status_of};

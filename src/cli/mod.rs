@@ -21,6 +21,7 @@ mod show;
 mod submit;
 mod units;
 mod wait;
+mod worker;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -108,6 +109,8 @@ enum Command {
     Pool(pool::PoolArgs),
     /// Form, inspect and change the cluster
     Cluster(cluster::ClusterArgs),
+    /// Run jobs on this machine
+    Worker(worker::WorkerArgs),
     /// Measure the cluster, and whether it keeps what it acknowledges
     Bench(bench::BenchArgs),
     /// Print completions for a shell
@@ -124,6 +127,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Node(args) => node::run(args),
+        Command::Worker(args) => worker::run(&cli.common, args),
         Command::Completions(args) => completions(args),
         command => ask(&cli.common, command),
     };
@@ -167,7 +171,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Pool(args) => pool::run(&context, args).await,
         Command::Cluster(args) => cluster::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
-        Command::Node(_) | Command::Completions(_) => unreachable!("run() has done these"),
+        Command::Node(_) | Command::Worker(_) | Command::Completions(_) => unreachable!("run() has done these"),
     }
 }
 

@@ -28,6 +28,12 @@ pub enum Consistency {
     Local,
 }
 
+/// A name as one segment of a path.
+pub fn path_segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// A request that may be sent to any node, any number of times.
 #[derive(Clone, Debug)]
 pub struct Call {

@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use call::{Call, Consistency, path_with_query};
+pub use call::{Call, Consistency, path_segment, path_with_query};
 pub use error::ClientError;
 pub use hyper::Method;
 pub use lane::{Lane, LaneAnswer, LaneRequest};

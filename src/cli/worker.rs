@@ -1,0 +1,85 @@
+//! `raftq worker`: runs jobs on any machine that reaches any node.
+//!
+//! ```text
+//!            claim (long poll) ─────────► tasks ──► Runner ──► supervisor, commands
+//!   cluster                                            │
+//!            ◄── starts, touches, finishes ── what they say, how they ended
+//! ```
+//!
+//! Several jobs per claim, all touches and finishes in one request, and where a slot becomes free the next claim rides on the
+//! finish. Leases are counted from when the call that granted or renewed them was *sent*, on a clock that includes suspend;
+//! the supervisor kills what runs past its lease, whatever happens to this process. A change of leader costs nothing but
+//! time: the calls are repeated, the leases are the cluster's.
+
+mod outcome;
+mod registry;
+mod room;
+mod runs;
+mod station;
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Common,
+    context::Context,
+    failure::{Failure, Outcome},
+    output::Output,
+    units,
+};
+use crate::{
+    api::Cores,
+    worker::{Options, Supervisor},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct WorkerArgs {
+    /// Queues to take jobs from
+    #[arg(long, short, default_value = "default", value_delimiter = ',')]
+    queue: Vec<String>,
+    /// Jobs at once [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    slots: Option<u32>,
+    /// Cores to give away [default: all]
+    #[arg(long, value_name = "N", value_parser = room::cores)]
+    cores: Option<Cores>,
+    /// Memory to give away [default: all]
+    #[arg(long, value_name = "SIZE", value_parser = units::megabytes)]
+    ram: Option<u64>,
+    /// Disk to give away [default: not limited]
+    #[arg(long, value_name = "SIZE", value_parser = units::megabytes)]
+    disk: Option<u64>,
+    /// End after this long; jobs that need longer are not taken, what still runs is given back
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    max_time: Option<Duration>,
+    /// End when there is nothing to do
+    #[arg(long)]
+    exit_when_idle: bool,
+    /// How the worker is called [default: HOST-PID]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Length of its leases [default: each job's own]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    lease: Option<Duration>,
+    /// Files of running commands; no other worker may use it [default: a new one]
+    #[arg(long, value_name = "DIR")]
+    scratch_dir: Option<PathBuf>,
+}
+
+/// To be called before any thread is started, as the supervisor must be.
+pub fn run(common: &Common, args: WorkerArgs) -> Outcome {
+    let scratch = args.scratch_dir.clone().unwrap_or_else(own_directory);
+    let supervisor = Supervisor::start(Options::new(&scratch)).map_err(|error| {
+        Failure::usage(format!("the worker cannot use {}: {error}; give another --scratch-dir", scratch.display()))
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let context = Context::new(common, Output::choose(common.json))?;
+    let ended = runtime.block_on(station::work(&context, &args, supervisor));
+    if args.scratch_dir.is_none() && std::fs::remove_dir_all(&scratch).is_err() {
+        context.output.note(&format!("{} is left behind", scratch.display()));
+    }
+    ended
+}
+
+fn own_directory() -> PathBuf {
+    std::env::temp_dir().join(format!("raftq-worker-{}", std::process::id()))
+}

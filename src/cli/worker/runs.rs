@@ -1,0 +1,196 @@
+//! The leases this worker holds, and what their commands have to say.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+
+use super::outcome;
+use crate::{
+    api::{Body, ClaimedJob, JobId, LeaseId, LeaseItem, NeedsSpec},
+    worker::{Boottime, Cancel, Handle, Proof, Report, Runner, Task},
+};
+
+/// Something a command has to say.
+pub enum News {
+    /// Lines, progress, or a checkpoint wait to be taken.
+    Told(LeaseId),
+    /// Its whole tree is gone.
+    Ended(LeaseId, Arc<Report>),
+}
+
+/// One lease.
+struct Held {
+    job: JobId,
+    needs: NeedsSpec,
+    handle: Handle,
+    lease_ms: u64,
+    touch_at: Boottime,
+    /// Of the last touch or finish that carried log lines.
+    log_seq: u64,
+    /// It has something to say.
+    told: bool,
+    /// The cluster gave the lease to somebody else, or took it back: nothing of this run is to be told any more.
+    lost: bool,
+    /// Only its finish is still to be answered; its room is free.
+    ended: bool,
+}
+
+pub struct Runs {
+    runner: Runner,
+    /// What commands find in `RAFTQ_SERVER`.
+    server: String,
+    held: BTreeMap<LeaseId, Held>,
+    news: FuturesUnordered<BoxFuture<'static, News>>,
+}
+
+/// A lease ends for the commands this long before it does for the cluster: TERM, grace and KILL must fit in, where the lease is
+/// long enough.
+const MARGIN: Duration = Duration::from_millis(1500);
+
+impl Runs {
+    pub fn new(runner: Runner, server: String) -> Self {
+        Self { runner, server, held: BTreeMap::new(), news: FuturesUnordered::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Of what runs.
+    pub fn needs(&self) -> impl Iterator<Item = &NeedsSpec> {
+        self.held.values().filter(|held| !held.ended).map(|held| &held.needs)
+    }
+
+    /// Starts what was claimed by a call sent at `sent`. What cannot be run is given back as its refusal.
+    pub fn start(&mut self, claimed: ClaimedJob, sent: Boottime) -> Option<LeaseId> {
+        let (lease, op) = (claimed.lease?, claimed.op?);
+        let lease_ms = claimed.lease_ms.unwrap_or(0);
+        let args = match (op.args, op.body) {
+            (Some(args), _) => args.get().to_owned(),
+            (None, Some(Body::Text(text))) => text.into(),
+            // No arguments of a kind that runs here; the runner says so.
+            (None, Some(Body::Binary(_)) | None) => String::new(),
+        };
+        let handle = self.runner.run(Task {
+            job: claimed.job.id,
+            op: op.index,
+            attempt: op.attempts,
+            lease,
+            kind: op.kind.to_string(),
+            args,
+            server: self.server.clone(),
+            checkpoint: claimed.job.checkpoint.as_deref().map(outcome::checkpoint_to_bytes),
+            keep_output: claimed.job.keep_output,
+            proof: Proof::Lease(valid_until(sent, lease_ms)),
+        });
+        self.news.push(listen(lease, handle.clone()));
+        let held = Held {
+            job: claimed.job.id,
+            needs: claimed.job.needs.unwrap_or_default(),
+            handle,
+            lease_ms,
+            touch_at: sent.after_ms(lease_ms / 3),
+            log_seq: 0,
+            told: false,
+            lost: false,
+            ended: false,
+        };
+        self.held.insert(lease, held);
+        Some(lease)
+    }
+
+    /// The next thing that a command says; for ever pending while none runs.
+    pub async fn next(&mut self) -> News {
+        let Some(news) = self.news.next().await else { return std::future::pending().await };
+        if let News::Told(lease) = &news
+            && let Some(held) = self.held.get(lease)
+        {
+            self.news.push(listen(*lease, held.handle.clone()));
+        }
+        news
+    }
+
+    pub fn told(&mut self, lease: LeaseId) {
+        if let Some(held) = self.held.get_mut(&lease) {
+            held.told = true;
+        }
+    }
+
+    /// What to tell of a run that has ended; nothing if the lease was lost.
+    pub fn ended(&mut self, lease: LeaseId, report: &Report) -> Option<LeaseItem> {
+        let held = self.held.get_mut(&lease)?;
+        if held.lost {
+            self.held.remove(&lease);
+            return None;
+        }
+        held.log_seq += 1;
+        let item = outcome::finish(report, held.handle.take_updates(), held.log_seq);
+        held.ended = true;
+        held.touch_at = Boottime::NEVER;
+        Some(LeaseItem { job: held.job, lease, ..item })
+    }
+
+    /// Touches that are due, and those of commands that have something to say if `gathered`.
+    pub fn touches(&mut self, gathered: bool) -> Vec<LeaseItem> {
+        let now = Boottime::now();
+        let due = |held: &Held| !held.lost && (held.touch_at <= now || (gathered && held.told));
+        let due = self.held.iter_mut().filter(|(_, held)| due(held));
+        due.map(|(lease, held)| held.touch(*lease, now)).collect()
+    }
+
+    pub fn next_touch(&self) -> Option<Boottime> {
+        self.held.values().filter(|held| !held.lost).map(|held| held.touch_at).min().filter(|at| *at < Boottime::NEVER)
+    }
+
+    /// The lease was renewed by a call sent at `sent`.
+    pub fn touched(&mut self, lease: LeaseId, sent: Boottime, cancel: Option<&str>) {
+        let Some(held) = self.held.get(&lease) else { return };
+        self.runner.extend(lease, valid_until(sent, held.lease_ms));
+        match cancel {
+            Some("term") => held.handle.cancel(Cancel::Term),
+            Some("kill") => held.handle.cancel(Cancel::Kill),
+            _ => {}
+        }
+    }
+
+    /// Not ours any more: the command dies, and nobody is told how.
+    pub fn lose(&mut self, lease: LeaseId) {
+        if let Some(held) = self.held.get_mut(&lease) {
+            held.lost = true;
+            held.handle.interrupt(Duration::ZERO);
+        }
+    }
+
+    pub fn forget(&mut self, lease: LeaseId) {
+        self.held.remove(&lease);
+    }
+
+    /// Stops everything that runs; each will be released when its tree is gone.
+    pub fn interrupt_all(&self, grace: Duration) {
+        self.held.values().for_each(|held| held.handle.interrupt(grace));
+    }
+}
+
+impl Held {
+    fn touch(&mut self, lease: LeaseId, now: Boottime) -> LeaseItem {
+        self.told = false;
+        self.log_seq += 1;
+        self.touch_at = now.after_ms((self.lease_ms / 3).max(1));
+        LeaseItem { job: self.job, lease, ..outcome::touch(self.handle.take_updates(), self.log_seq) }
+    }
+}
+
+fn valid_until(sent: Boottime, lease_ms: u64) -> Boottime {
+    let margin = (MARGIN.as_millis() as u64).min(lease_ms / 4);
+    sent.after_ms(lease_ms - margin)
+}
+
+fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            report = handle.wait() => News::Ended(lease, report),
+            () = handle.updated() => News::Told(lease),
+        }
+    })
+}
