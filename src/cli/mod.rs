@@ -21,6 +21,7 @@ mod show;
 mod submit;
 mod units;
 mod wait;
+mod watch;
 mod worker;
 
 use std::{process::ExitCode, time::Duration};
@@ -88,7 +89,7 @@ enum Command {
     /// Wait until jobs have ended
     Wait(wait::WaitArgs),
     /// Follow a job's log and output until it has ended
-    Watch(wait::WatchArgs),
+    Watch(watch::WatchArgs),
     /// Cancel jobs
     Cancel(act::CancelArgs),
     /// Queue buried, delayed, failed or canceled jobs again
@@ -159,7 +160,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::List(args) => list::run(&context, args).await,
         Command::Show(args) => show::run(&context, args).await,
         Command::Wait(args) => wait::run(&context, args).await,
-        Command::Watch(args) => wait::watch(&context, args).await,
+        Command::Watch(args) => watch::run(&context, args).await,
         Command::Cancel(args) => act::cancel(&context, args).await,
         Command::Kick(args) => act::kick(&context, args).await,
         Command::Bury(args) => act::bury(&context, args).await,

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
-    wait,
+    wait, watch,
 };
 use crate::{
     api::{Spec, SubmitAnswer, SubmitRequest, SubmitResult},
@@ -78,7 +78,7 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
     }
     announce(context, id, existed, args.follow)?;
     match (args.wait, args.follow) {
-        (_, true) => wait::follow(context, id).await,
+        (_, true) => watch::follow(context, id).await,
         (true, false) => wait::for_one(context, id).await,
         (false, false) => Ok(Exit::Ok),
     }

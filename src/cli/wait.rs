@@ -1,4 +1,4 @@
-//! `raftq wait` and `raftq watch`: until a job has ended, or nothing more happens to it by itself.
+//! `raftq wait`: until jobs have ended, or nothing more happens to it by itself.
 //!
 //! Each look is one long poll by version, repeated; the node answers at once if the job is final. A buried job ends the wait,
 //! and a job that waits for a buried one is named, because it would wait for ever.
@@ -14,7 +14,6 @@ use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
     fields::Job,
-    output,
     units::Ids,
 };
 use crate::client::{Call, path_with_query};
@@ -26,22 +25,25 @@ pub struct WaitArgs {
     ids: Vec<Ids>,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct WatchArgs {
-    /// Job id
-    id: u64,
-}
-
 /// One long poll. Short enough that a blocker which was buried meanwhile is noticed, and a frozen node left.
-const POLL: Duration = Duration::from_secs(5);
+pub const POLL: Duration = Duration::from_secs(5);
 /// Polls at the same time: enough that a batch of ended jobs is seen quickly, few enough to be no load.
 const POLLS_AT_ONCE: usize = 64;
 
+/// What one look gave.
 #[derive(Deserialize)]
-struct Look {
-    job: Option<Value>,
+pub struct Look {
+    /// If it has changed.
+    pub job: Option<Value>,
     #[serde(default)]
-    log: Vec<Value>,
+    pub log: Vec<Value>,
+}
+
+/// What a caller knows already, and how long it waits for news.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    pub version: Option<u64>,
+    pub log_serial: Option<u64>,
 }
 
 pub async fn run(context: &Context, args: WaitArgs) -> Outcome {
@@ -96,14 +98,12 @@ pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
 
 /// Waits until the job is final or buried.
 async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
-    let mut since = None;
+    let mut known = Known::default();
     let mut blockers = Blockers::default();
     loop {
-        let look = look(context, id, since, None).await?;
+        let look = look(context, id, known, POLL).await?;
         let job = look.job.map(Job);
-        if let Some(job) = &job {
-            since = Some(job.version());
-        }
+        known.version = job.as_ref().map(Job::version).or(known.version);
         match job {
             Some(job) if job.is_settled() => return Ok(job),
             job => blockers.warn(context, id, job.as_ref()).await?,
@@ -113,14 +113,14 @@ async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
 
 /// What keeps a blocked job waiting, and what of that was said already.
 #[derive(Default)]
-struct Blockers {
+pub struct Blockers {
     is_blocked: bool,
     told: Vec<u64>,
 }
 
 impl Blockers {
     /// Says once for each buried job that this one waits for it. `seen`: the job, if it has changed.
-    async fn warn(&mut self, context: &Context, id: u64, seen: Option<&Job>) -> Result<(), Failure> {
+    pub async fn warn(&mut self, context: &Context, id: u64, seen: Option<&Job>) -> Result<(), Failure> {
         self.is_blocked = seen.map_or(self.is_blocked, |job| job.status() == "blocked");
         if !self.is_blocked {
             return Ok(());
@@ -160,79 +160,22 @@ async fn buried_blockers(context: &Context, id: u64) -> Result<Vec<u64>, Failure
         .collect())
 }
 
-/// One look: at once if the job is newer than `since` or final, else when it changes or the poll's time is up.
-async fn look(context: &Context, id: u64, since: Option<u64>, log_serial: Option<u64>) -> Result<Look, Failure> {
+/// One look: at once if the job is newer than `known` or final, else when it changes or `poll` is over.
+pub async fn look(context: &Context, id: u64, known: Known, poll: Duration) -> Result<Look, Failure> {
     let now = Instant::now();
     let end = context.end_of_wait();
     if end.is_some_and(|end| end <= now) {
         return Err(Failure::TimedOut(format!("job {id} has not ended yet; it goes on")));
     }
-    let poll = end.map_or(POLL, |end| POLL.min(end - now));
+    let poll = end.map_or(poll, |end| poll.min(end - now));
     let mut query = vec![("timeout_ms", poll.as_millis().to_string())];
-    query.extend(since.map(|since| ("since", since.to_string())));
-    query.extend(log_serial.map(|serial| ("log_serial", serial.to_string())));
+    query.extend(known.version.map(|version| ("since", version.to_string())));
+    query.extend(known.log_serial.map(|serial| ("log_serial", serial.to_string())));
     let path = path_with_query(&format!("/v1/jobs/{id}/wait"), &query);
     // A wait outlives nodes: without a deadline of its own it goes on looking for one for a minute.
     const LOOKING: Duration = Duration::from_secs(60);
     let call = context.call(Call::read(path, now + poll + LOOKING).waiting(poll));
     Ok(context.client.call(call).await?.json()?)
-}
-
-/// `raftq watch`.
-pub async fn watch(context: &Context, args: WatchArgs) -> Outcome {
-    follow(context, args.id).await
-}
-
-/// Prints log lines and output as they come, until the job has settled.
-pub async fn follow(context: &Context, id: u64) -> Outcome {
-    let mut since = None;
-    let mut serial = 0;
-    let mut blockers = Blockers::default();
-    loop {
-        let look = look(context, id, since, Some(serial)).await?;
-        for line in &look.log {
-            serial = line["serial"].as_u64().unwrap_or(serial);
-            print_log(context, line)?;
-        }
-        let job = look.job.map(Job);
-        if let Some(job) = &job {
-            since = Some(job.version());
-        }
-        match job {
-            Some(job) if job.is_settled() => {
-                print_output(context, &job)?;
-                return end_of_watch(context, &job);
-            }
-            job => blockers.warn(context, id, job.as_ref()).await?,
-        }
-    }
-}
-
-fn print_log(context: &Context, line: &Value) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return Ok(context.output.json(line)?);
-    }
-    let (at, text) = (output::cell("at", &line["at"]), output::cell("text", &line["text"]));
-    Ok(context.output.line(&format!("{at}  {text}"))?)
-}
-
-fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return Ok(());
-    }
-    let Some(attempt) = job.last_attempt() else { return Ok(()) };
-    context.output.raw(attempt["stdout"].as_str().unwrap_or("").as_bytes())?;
-    eprint!("{}", attempt["stderr"].as_str().unwrap_or(""));
-    Ok(())
-}
-
-fn end_of_watch(context: &Context, job: &Job) -> Outcome {
-    if context.output.is_json() {
-        context.output.json(&job.0)?;
-    } else {
-        context.output.note(&ending(job));
-    }
-    Ok(command_exit(job))
 }
 
 /// One ended job as a row.
@@ -250,7 +193,7 @@ fn report(context: &Context, job: &Job) -> Result<(), Failure> {
 }
 
 /// How it ended, in words.
-fn ending(job: &Job) -> String {
+pub fn ending(job: &Job) -> String {
     let code = job.exit_code().filter(|code| *code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
     let reason = job.fail_reason().filter(|_| !job.succeeded()).map(|reason| format!(" ({reason}{code})"));
     let reason = reason.unwrap_or_default();
@@ -261,7 +204,7 @@ fn ending(job: &Job) -> String {
 }
 
 /// The exit code of a job of one command is the command's own.
-fn command_exit(job: &Job) -> Exit {
+pub fn command_exit(job: &Job) -> Exit {
     if job.succeeded() {
         return Exit::Ok;
     }

@@ -1,0 +1,180 @@
+//! `raftq watch`: a job's log and output as they come, until nothing more happens by itself.
+//!
+//! Log lines are replicated and come by serial. Live output is not: the node that runs the command shows the last of it, and
+//! what was shown before is found again by where the two overlap ([`Stream::news`]).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    context::Context,
+    failure::{Failure, Outcome},
+    fields::Job,
+    output,
+    wait::{self, Blockers, Known},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Job id
+    id: u64,
+}
+
+pub async fn run(context: &Context, args: WatchArgs) -> Outcome {
+    follow(context, args.id).await
+}
+
+/// How often live output is looked at.
+const LIVE_POLL: Duration = Duration::from_millis(500);
+/// Of one answer; the next brings the rest.
+const LOG_LINES_MAX: usize = 1_000;
+
+/// Prints log lines and output as they come, until the job has settled.
+pub async fn follow(context: &Context, id: u64) -> Outcome {
+    let mut known = Known { version: None, log_serial: Some(0) };
+    let mut blockers = Blockers::default();
+    let mut shown = Shown::default();
+    let mut poll = wait::POLL;
+    loop {
+        let look = wait::look(context, id, known, poll).await?;
+        for line in &look.log {
+            known.log_serial = line["serial"].as_u64().or(known.log_serial);
+            print_log(context, line)?;
+        }
+        let job = look.job.map(Job);
+        known.version = job.as_ref().map(Job::version).or(known.version);
+        if let Some(job) = &job {
+            poll = if matches!(job.status(), "running" | "canceling") { LIVE_POLL } else { wait::POLL };
+        }
+        match job {
+            Some(job) if job.is_settled() && look.log.len() < LOG_LINES_MAX => {
+                shown.rest(context, &job)?;
+                return end(context, &job);
+            }
+            job => blockers.warn(context, id, job.as_ref()).await?,
+        }
+        if poll == LIVE_POLL {
+            shown.live(context, id).await?;
+        }
+    }
+}
+
+fn print_log(context: &Context, line: &Value) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(context.output.json(line)?);
+    }
+    let (at, text) = (output::cell("at", &line["at"]), output::cell("text", &line["text"]));
+    Ok(context.output.line(&format!("{at}  {text}"))?)
+}
+
+fn end(context: &Context, job: &Job) -> Outcome {
+    if context.output.is_json() {
+        context.output.json(&job.0)?;
+    } else {
+        context.output.note(&wait::ending(job));
+    }
+    Ok(wait::command_exit(job))
+}
+
+/// What has been printed of the current attempt.
+#[derive(Default)]
+struct Shown {
+    attempt: (u64, u64),
+    stdout: Stream,
+    stderr: Stream,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    op: u64,
+    attempt: u64,
+    stdout: Option<String>,
+    stderr: Option<String>,
+}
+
+impl Shown {
+    async fn live(&mut self, context: &Context, id: u64) -> Result<(), Failure> {
+        let output: Output = context.read(&format!("/v1/jobs/{id}/output"), &[]).await?;
+        self.print(context, &output)
+    }
+
+    /// What the last attempt wrote and was not seen live.
+    fn rest(&mut self, context: &Context, job: &Job) -> Result<(), Failure> {
+        let Some(attempt) = job.last_attempt() else { return Ok(()) };
+        let text = |name: &str| attempt[name].as_str().map(str::to_owned);
+        let number = attempt["attempt"].as_u64().unwrap_or(0);
+        let op = job.ops().len().saturating_sub(1) as u64;
+        self.print(context, &Output { op, attempt: number, stdout: text("stdout"), stderr: text("stderr") })
+    }
+
+    fn print(&mut self, context: &Context, output: &Output) -> Result<(), Failure> {
+        if context.output.is_json() {
+            return Ok(());
+        }
+        if self.attempt != (output.op, output.attempt) {
+            *self = Self { attempt: (output.op, output.attempt), ..Self::default() };
+        }
+        let stdout = self.stdout.news(output.stdout.as_deref().unwrap_or(""));
+        context.output.raw(stdout.as_bytes())?;
+        eprint!("{}", self.stderr.news(output.stderr.as_deref().unwrap_or("")));
+        Ok(())
+    }
+}
+
+/// The end of what was printed of one stream.
+#[derive(Default)]
+struct Stream {
+    seen: String,
+}
+
+/// More than a node shows of a stream.
+const SEEN_BYTES_MAX: usize = 64 << 10;
+
+impl Stream {
+    /// What of `window`, the last part of a stream that only grows, has not been printed yet.
+    fn news<'w>(&mut self, window: &'w str) -> &'w str {
+        let overlap =
+            self.seen.char_indices().map(|(start, _)| &self.seen[start..]).find(|rest| window.starts_with(rest));
+        // A report that leaves out the middle begins again with its head, which was printed long ago.
+        let news = match (overlap, window.split_once(" bytes ...\n")) {
+            (Some(overlap), _) => &window[overlap.len()..],
+            (None, Some((_, tail))) if !self.seen.is_empty() => tail,
+            (None, _) => window,
+        };
+        self.seen.push_str(news);
+        let surplus = self.seen.len().saturating_sub(SEEN_BYTES_MAX);
+        let cut = (surplus..=self.seen.len()).find(|at| self.seen.is_char_boundary(*at)).unwrap_or(0);
+        self.seen.drain(..cut);
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_printed_once_however_the_window_slides() {
+        let mut stream = Stream::default();
+        for (window, news) in [
+            ("", ""),
+            ("one\n", "one\n"),
+            ("one\n", ""),
+            ("one\ntwo\n", "two\n"),
+            ("two\nthree\n", "three\n"),
+            ("three\n", ""),
+            ("nine\n", "nine\n"),
+        ] {
+            assert_eq!(stream.news(window), news, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn omitted_middle_is_not_printed_as_news() {
+        let mut stream = Stream::default();
+        stream.news("head\nmiddle\n");
+        assert_eq!(stream.news("head\n\n... omitting 7 bytes ...\ntail\n"), "tail\n");
+    }
+}
