@@ -169,8 +169,9 @@ impl LeaseItem {
     /// A field that the verb has no use for is refused: a mistake, not noise.
     fn check_fields(&self) -> Result<(), FieldFault> {
         let verb = &*self.verb;
-        let success = self.outcome.as_deref() == Some("success");
         let finish = verb == "finish";
+        let success = finish && self.outcome.as_deref() == Some("success");
+        let failure = finish && !success;
         let wrong = [
             ("host", self.host.is_some() && verb != "start"),
             ("pid", self.pid.is_some() && verb != "start"),
@@ -180,12 +181,12 @@ impl LeaseItem {
             ("checkpoint", self.checkpoint.is_some() && verb != "touch"),
             ("output", self.output.is_some() && verb != "touch"),
             ("outcome", self.outcome.is_some() && !finish),
-            ("result", self.result.is_some() && !(finish && success)),
-            ("jobs", !self.jobs.is_empty() && !(finish && success)),
-            ("atomic_children", self.atomic_children && !(finish && success)),
-            ("fail_reason", self.fail_reason.is_some() && !(finish && !success)),
-            ("retryable", self.retryable.is_some() && !(finish && !success)),
-            ("delay_ms", self.delay_ms.is_some() && verb != "release" && !(finish && !success)),
+            ("result", self.result.is_some() && !success),
+            ("jobs", !self.jobs.is_empty() && !success),
+            ("atomic_children", self.atomic_children && !success),
+            ("fail_reason", self.fail_reason.is_some() && !failure),
+            ("retryable", self.retryable.is_some() && !failure),
+            ("delay_ms", self.delay_ms.is_some() && verb != "release" && !failure),
             ("reason", self.reason.is_some() && verb != "release" && verb != "bury"),
             ("exit_code", self.exit_code.is_some() && !finish),
             ("error", self.error.is_some() && !finish),
