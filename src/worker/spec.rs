@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::queue::job::{KIND_EXEC, KIND_SLEEP};
+
 /// The kinds a pool or `raftq worker` asks for.
-pub const KINDS: [&str; 2] = ["exec", "sleep"];
+pub const KINDS: [&str; 2] = [KIND_EXEC, KIND_SLEEP];
 
 /// Ten years: beyond it a time is a mistake, and arithmetic on it need not be defended.
 const SECONDS_MAX: f64 = 315_360_000.0;
@@ -63,8 +65,8 @@ pub fn check_args(kind: &str, args: &str) -> Result<(), String> {
 impl Work {
     pub(super) fn parse(kind: &str, args: &str) -> Result<Self, String> {
         match kind {
-            "exec" => Exec::try_from(parse_json::<ExecArgs>(kind, args)?).map(Self::Exec),
-            "sleep" => seconds("seconds", parse_json::<SleepArgs>(kind, args)?.seconds).map(Self::Sleep),
+            KIND_EXEC => Exec::try_from(parse_json::<ExecArgs>(kind, args)?).map(Self::Exec),
+            KIND_SLEEP => seconds("seconds", parse_json::<SleepArgs>(kind, args)?.seconds).map(Self::Sleep),
             _ => Err(format!("kind {kind:?} is not known to this runner, which knows exec and sleep")),
         }
     }

@@ -123,7 +123,10 @@ impl EventLoop {
         }
     }
 
-    fn handle_messages(&mut self) {
+    pub fn handle_messages(&mut self) {
+        if !self.node.is_open() {
+            return;
+        }
         for message in self.node.receive() {
             self.handle_message(message);
         }

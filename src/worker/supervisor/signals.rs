@@ -23,6 +23,10 @@ const KILL_AGAIN_MS: u64 = 20;
 impl EventLoop {
     /// Everything that is due.
     pub fn check_time(&mut self, now: Boottime) {
+        if self.jobs.values().any(|job| now >= self.right.lapses(job.until)) {
+            // After a stall of this process the proof may lie in the socket, behind the output of many commands.
+            self.handle_messages();
+        }
         self.jobs.values_mut().for_each(|job| job.check_time(now, self.right, &self.plumbing));
         if self.strays.values().any(|kill_at| now >= *kill_at) {
             self.adopt_orphans();

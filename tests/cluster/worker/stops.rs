@@ -211,6 +211,30 @@ async fn commands_end_when_the_proof_of_leadership_runs_out() {
     runner.stop().await;
 }
 
+/// A stall of the supervisor alone takes nothing from a command whose right was renewed meanwhile.
+#[tokio::test]
+async fn proof_that_waited_in_the_socket_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start(options(directory.path().into())).unwrap();
+    let pid = nix::unistd::Pid::from_raw(supervisor.pid() as i32);
+    let runner = Runner::new(supervisor);
+    let runs_out = Boottime::now().after_ms(3000);
+    runner.alive(runs_out);
+    // With output, so that there is more to do than to read the socket when it goes on.
+    let line = "trap '' TERM; while :; do echo; read -t 0.05 < <(:) ; done";
+    let handles: Vec<Handle> =
+        (1..=10).map(|lease| runner.run(task(lease, "exec", json!({ "shell": line })))).collect();
+    until_async("all run", || handles.iter().all(|handle| handle.pid().is_some())).await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    runner.alive(Boottime::now().after_ms(600_000));
+    until_async("the first proof has run out", || Boottime::now() > runs_out.after_ms(100)).await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!(handles[0].tail().await.is_some());
+    assert_eq!(runner.running(), handles.len());
+    runner.kill_everything(Duration::ZERO).await.unwrap();
+    runner.stop().await;
+}
+
 /// Scenario 19, the worker's part.
 #[tokio::test]
 async fn command_ends_with_its_own_lease() {
