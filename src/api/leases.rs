@@ -169,36 +169,37 @@ impl LeaseItem {
     /// A field that the verb has no use for is refused: a mistake, not noise.
     fn check_fields(&self) -> Result<(), FieldFault> {
         let verb = &*self.verb;
-        let finish = verb == "finish";
+        let (start, touch, finish) = (verb == "start", verb == "touch", verb == "finish");
         let success = finish && self.outcome.as_deref() == Some("success");
         let failure = finish && !success;
-        let wrong = [
-            ("host", self.host.is_some() && verb != "start"),
-            ("pid", self.pid.is_some() && verb != "start"),
-            ("log", !self.log.is_empty() && verb != "touch" && !finish),
-            ("log_seq", self.log_seq.is_some() && verb != "touch" && !finish),
-            ("progress", self.progress.is_some() && verb != "touch"),
-            ("checkpoint", self.checkpoint.is_some() && verb != "touch"),
-            ("output", self.output.is_some() && verb != "touch"),
-            ("outcome", self.outcome.is_some() && !finish),
-            ("result", self.result.is_some() && !success),
-            ("jobs", !self.jobs.is_empty() && !success),
-            ("atomic_children", self.atomic_children && !success),
-            ("fail_reason", self.fail_reason.is_some() && !failure),
-            ("retryable", self.retryable.is_some() && !failure),
-            ("delay_ms", self.delay_ms.is_some() && verb != "release" && !failure),
-            ("reason", self.reason.is_some() && verb != "release" && verb != "bury"),
-            ("exit_code", self.exit_code.is_some() && !finish),
-            ("error", self.error.is_some() && !finish),
-            ("stdout", self.stdout.is_some() && !finish),
-            ("stderr", self.stderr.is_some() && !finish),
-            ("wall_ms", self.wall_ms.is_some() && !finish),
-            ("cpu_ms", self.cpu_ms.is_some() && !finish),
-            ("peak_ram_mb", self.peak_ram_mb.is_some() && !finish),
-            ("shell", self.shell.is_some() && !finish),
+        // Name, whether it is there, whether it may be.
+        let fields = [
+            ("host", self.host.is_some(), start),
+            ("pid", self.pid.is_some(), start),
+            ("log", !self.log.is_empty(), touch || finish),
+            ("log_seq", self.log_seq.is_some(), touch || finish),
+            ("progress", self.progress.is_some(), touch),
+            ("checkpoint", self.checkpoint.is_some(), touch),
+            ("output", self.output.is_some(), touch),
+            ("outcome", self.outcome.is_some(), finish),
+            ("result", self.result.is_some(), success),
+            ("jobs", !self.jobs.is_empty(), success),
+            ("atomic_children", self.atomic_children, success),
+            ("fail_reason", self.fail_reason.is_some(), failure),
+            ("retryable", self.retryable.is_some(), failure),
+            ("delay_ms", self.delay_ms.is_some(), failure || verb == "release"),
+            ("reason", self.reason.is_some(), verb == "release" || verb == "bury"),
+            ("exit_code", self.exit_code.is_some(), finish),
+            ("error", self.error.is_some(), finish),
+            ("stdout", self.stdout.is_some(), finish),
+            ("stderr", self.stderr.is_some(), finish),
+            ("wall_ms", self.wall_ms.is_some(), finish),
+            ("cpu_ms", self.cpu_ms.is_some(), finish),
+            ("peak_ram_mb", self.peak_ram_mb.is_some(), finish),
+            ("shell", self.shell.is_some(), finish),
         ];
-        match wrong.into_iter().find(|(_, wrong)| *wrong) {
-            Some((field, _)) => Err((field, format!("`{verb}` with this outcome takes no {field}"))),
+        match fields.into_iter().find(|(_, present, allowed)| *present && !allowed) {
+            Some((field, ..)) => Err((field, format!("`{verb}` with this outcome takes no {field}"))),
             None => Ok(()),
         }
     }

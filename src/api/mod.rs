@@ -11,11 +11,16 @@
 //! ```
 
 mod claim;
+mod cluster;
 mod decode;
 mod error;
 mod exec;
+mod job;
 mod leases;
+mod log;
 mod number;
+mod op;
+mod raw;
 mod spec;
 mod spec_convert;
 mod submit;
@@ -27,15 +32,21 @@ pub use crate::queue::{
     ids::{JobId, LeaseId},
     job::OnFailure,
 };
-pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WorkerRef};
+pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WAIT_MS_MAX, WorkerRef};
+pub use cluster::{AddMember, Transfer};
 pub use decode::decode;
 pub use error::{ErrorBody, ErrorEnvelope, status_of};
 pub use exec::{ExecArgs, SleepArgs};
+pub use job::{Blocker, Field, JobDoc, JobParts, Source};
 pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry};
+pub use log::LogDoc;
 pub use number::{Cores, Priority, parse_priority};
+pub use op::result_value;
+pub use raw::raw_value;
 pub use spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec};
 pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_spec, decode_submission};
 pub use verbs::{
     ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,
-    JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueRequest, StatusName, parse_status,
+    JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueList, QueueRequest, QueueView, StatusName,
+    parse_status,
 };

@@ -1,6 +1,6 @@
 //! Verbs on one job, archiving, and the replicated settings.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -265,4 +265,21 @@ impl From<&settings::Pool> for PoolView {
 #[serde(deny_unknown_fields)]
 pub struct QueueRequest {
     pub paused: bool,
+}
+
+/// GET /v1/queues
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueList {
+    /// All of them at once.
+    pub paused: bool,
+    pub queues: Vec<QueueView>,
+}
+
+/// A queue with live jobs, or a paused one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    pub name: Arc<str>,
+    pub paused: bool,
+    /// Live jobs by status.
+    pub counts: BTreeMap<Box<str>, u64>,
 }
