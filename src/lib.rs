@@ -11,6 +11,7 @@ pub mod raft;
 pub mod storage;
 
 pub mod api;
+pub mod http;
 
 pub mod worker;
 

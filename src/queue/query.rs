@@ -94,7 +94,9 @@ impl State {
         let mut ready: Vec<(Priority, JobId)> = Vec::new();
         for (_, jobs) in self.order.ready(queue) {
             match after {
-                Some((priority, id)) => ready.extend(jobs.range((priority, JobId(id.0.saturating_add(1)))..).take(limit)),
+                Some((priority, id)) => {
+                    ready.extend(jobs.range((priority, JobId(id.0.saturating_add(1)))..).take(limit))
+                }
                 None => ready.extend(jobs.iter().take(limit)),
             }
         }

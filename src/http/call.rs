@@ -1,0 +1,139 @@
+//! A request as handlers see it, and the two things that they may do with it: propose, and look.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, Method, header},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::{
+    Front,
+    context::{Away, Context},
+    failure::Failure,
+};
+use crate::{
+    api,
+    queue::{
+        applied::Answer,
+        command::{Command, Key, Request as Proposal},
+    },
+    raft::{Committed, LeaderInfo, ProposeError, View},
+};
+
+/// The largest request (design 3): 10 000 jobs of the usual size, and few enough that many at once fit in memory.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+pub struct Call {
+    pub front: Arc<Front>,
+    pub context: Context,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl FromRequest<Arc<Front>> for Call {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let context = Context::read(&parts.method, &parts.uri, &parts.headers)?;
+        let body = read_body(&context, body).await?;
+        check_media_type(&parts.method, &parts.headers, &body)?;
+        front.await_token(&context).await?;
+        Ok(Self { front: Arc::clone(front), context, headers: parts.headers, body })
+    }
+}
+
+async fn read_body(context: &Context, body: axum::body::Body) -> Result<Bytes, Failure> {
+    let collected = tokio::time::timeout_at(context.deadline, Limited::new(body, BODY_BYTES_MAX).collect());
+    match collected.await {
+        Err(_) => Err(Failure::new("timeout", "the request's body did not arrive by its deadline")),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Failure::new("too_large", "a request has at most 16 MiB; send it in pieces"))
+        }
+        Ok(Err(_)) => Err(Failure::invalid("body", "the body ended before it was complete")),
+    }
+}
+
+/// A page in a browser can send other types to us without being asked first.
+fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
+    if body.is_empty() || method == Method::GET || method == Method::HEAD {
+        return Ok(());
+    }
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = given.split(';').next().unwrap_or_default().trim();
+    match media.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(Failure::new("unsupported_media_type", "send bodies as application/json")),
+    }
+}
+
+impl Call {
+    /// The body, strictly.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        Ok(api::decode(&self.body)?)
+    }
+
+    /// The body, where none means `{}`.
+    pub fn decode_or_empty<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        match self.body.is_empty() {
+            true => Ok(api::decode(b"{}")?),
+            false => self.decode(),
+        }
+    }
+
+    /// Puts a command into the log and waits until it is applied. A refusal of the whole call is a failure.
+    pub async fn propose(&self, command: Command) -> Result<Committed, Failure> {
+        let key = self.context.key(&self.body);
+        let committed = self.propose_keyed(key, command, self.context.deadline).await?;
+        match committed.answer {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(committed),
+        }
+    }
+
+    pub async fn propose_keyed(
+        &self,
+        key: Option<Key>,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Committed, Failure> {
+        let proposal = Proposal { principal: Arc::clone(&self.context.principal), key, command };
+        match self.front.node.propose(proposal, deadline).await {
+            Ok(committed) => Ok(committed),
+            Err(ProposeError::NotLeader { leader: Some(leader) }) => {
+                let leader = LeaderInfo { id: leader.id, api: leader.member.api };
+                Err(self.elsewhere(leader).await)
+            }
+            Err(ProposeError::NotLeader { leader: None } | ProposeError::Deadline) => Err(Failure::no_leader()),
+            Err(ProposeError::Unknown) => Err(Failure::outcome_unknown()),
+            Err(ProposeError::Busy) => Err(Failure::busy()),
+            Err(ProposeError::NoSpace) => Err(Failure::new(
+                "no_space",
+                "a majority of the nodes has too little disk space; delete old jobs or add space",
+            )),
+        }
+    }
+
+    /// Only the leader can do this: send the client there, or ask in its place if it wants that.
+    pub async fn elsewhere(&self, leader: LeaderInfo) -> Failure {
+        match self.context.away {
+            Away::Refuse => Failure::no_leader(),
+            Away::Redirect => Failure::Elsewhere { leader, path: self.context.path_and_query().to_owned() },
+            Away::Forward => match self.front.forwarder.forward(self, &leader).await {
+                Ok(response) => Failure::Answered(Box::new(response)),
+                Err(failure) => failure,
+            },
+        }
+    }
+
+    /// One pinned view of the whole state, as fresh as the request asks for.
+    pub async fn view(&self) -> Result<View, Failure> {
+        self.front.view(self.context.consistency, 0, self.context.deadline).await
+    }
+}

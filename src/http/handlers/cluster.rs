@@ -1,0 +1,133 @@
+//! The cluster itself: GET /v1/cluster, POST /v1/cluster/init, members, transfer, snapshot; DELETE /v1/cluster/members/{id}
+
+use serde_json::{Value, json};
+
+use super::settings::pool_view;
+use crate::{
+    api::{AddMember, Nothing, Transfer},
+    http::{call::Call, failure::Failure, params::NumberPath, read::look, reply::Reply},
+    raft::{Consistency, LeaderInfo, MemberStatus, MembershipError, Role, Status},
+};
+
+/// New semantics apply only from a replicated feature level on (design 6); there has been one so far.
+const FEATURE_LEVEL: u32 = 1;
+
+/// What this node knows, linearizable or not: a cluster in trouble must still be able to say so.
+pub async fn status(call: Call) -> Result<Reply, Failure> {
+    let view = call.front.view(Consistency::Local, 0, call.context.deadline).await?;
+    let pool = look(&view, pool_view);
+    let status = call.front.node.status();
+    let members: Vec<Value> = status.members.iter().map(member).collect();
+    let (hash_index, hash) = status.hash;
+    Ok(Reply::json(&json!({
+        "cluster": status.cluster.map(|cluster| cluster.to_string()),
+        "id": status.id,
+        "role": role(&status),
+        "term": status.term,
+        "leader": status.leader.as_ref().map(|leader| json!({ "id": leader.id, "api": leader.api })),
+        "applied": status.applied,
+        "committed": status.committed,
+        "hash": { "index": hash_index, "value": format!("{hash:032x}") },
+        "feature_level": FEATURE_LEVEL,
+        "members": members,
+        "pool": pool.value,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+    .at(status.applied))
+}
+
+fn role(status: &Status) -> &'static str {
+    match status.role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Pristine => "pristine",
+        Role::Stopped => "stopped",
+    }
+}
+
+fn member(member: &MemberStatus) -> Value {
+    json!({
+        "id": member.id,
+        "api": member.api,
+        "peer": member.peer,
+        "role": if member.voter { "voter" } else { "learner" },
+        "reachable": member.reachable,
+        "applied": member.applied,
+        "lag": member.lag,
+    })
+}
+
+pub async fn init(call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    let cluster = done(&call, call.front.node.init().await).await?;
+    Ok(Reply::json(&json!({ "cluster": cluster.to_string() })))
+}
+
+/// Adds the pristine node at `peer`; promotes it, or lets it take another's place, if asked.
+pub async fn add(call: Call) -> Result<Reply, Failure> {
+    let request: AddMember = call.decode()?;
+    let (node, deadline) = (&call.front.node, call.context.deadline);
+    let id = match request.replaces {
+        Some(old) => done(&call, node.replace(old, &request.peer, deadline).await).await?,
+        None => done(&call, node.add(&request.peer).await).await?,
+    };
+    if request.promote && request.replaces.is_none() {
+        done(&call, node.promote(id, deadline).await).await?;
+    }
+    Ok(Reply::json(&json!({ "id": id })))
+}
+
+pub async fn promote(NumberPath(id): NumberPath, call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    done(&call, call.front.node.promote(id, call.context.deadline).await).await?;
+    Ok(Reply::json(&json!({ "id": id, "role": "voter" })))
+}
+
+pub async fn remove(NumberPath(id): NumberPath, call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    done(&call, call.front.node.remove(id, call.context.deadline).await).await?;
+    Ok(Reply::json(&json!({ "id": id, "removed": true })))
+}
+
+pub async fn transfer(call: Call) -> Result<Reply, Failure> {
+    let request: Transfer = call.decode_or_empty()?;
+    let leader = done(&call, call.front.node.transfer(request.to, call.context.deadline).await).await?;
+    Ok(Reply::json(&json!({ "leader": leader })))
+}
+
+/// Of the node that is asked: each keeps its own.
+pub async fn snapshot(call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    let index = done(&call, call.front.node.snapshot_now(call.context.deadline).await).await?;
+    Ok(Reply::json(&json!({ "index": index })))
+}
+
+async fn done<T>(call: &Call, outcome: Result<T, MembershipError>) -> Result<T, Failure> {
+    let error = match outcome {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let message = error.to_string();
+    Err(match error {
+        MembershipError::NotLeader { leader: Some(leader) } => {
+            call.elsewhere(LeaderInfo { id: leader.id, api: leader.member.api }).await
+        }
+        MembershipError::NotLeader { leader: None } => Failure::no_leader(),
+        MembershipError::Busy => Failure::new("busy", message),
+        MembershipError::Unknown { .. } => Failure::new("not_found", message),
+        MembershipError::Deadline(_) | MembershipError::Behind { .. } => Failure::new("timeout", message),
+        MembershipError::Unreachable { .. }
+        | MembershipError::OtherNode { .. }
+        | MembershipError::NotPristine { .. }
+        | MembershipError::AlreadyFormed
+        | MembershipError::NotFounder
+        | MembershipError::IdSpent { .. }
+        | MembershipError::LastVoter { .. } => Failure::new("conflict", message),
+        MembershipError::Failed(_) => {
+            tracing::warn!(%message, "a change of the members failed");
+            Failure::internal()
+        }
+    })
+}

@@ -1,0 +1,80 @@
+//! What a worker is told of the jobs it was granted.
+//!
+//! Answers in the log are ids and leases; the rest is read here from a view that is at least as new. A job that is gone by
+//! then (canceled and deleted at once) is left out: its lease is worth nothing.
+
+use crate::{
+    api::{self, Body, ClaimedJob, ClaimedOp, ClaimedSummary, NeedsSpec, raw_value},
+    http::{call::Call, failure::Failure, read},
+    queue::{
+        applied::Claimed,
+        job::{Job, Payload, Spec},
+        refusal::Refusal,
+        rows::{Row, RowKey, Rows},
+    },
+    raft::Consistency,
+};
+
+pub async fn describe(
+    call: &Call,
+    index: u64,
+    grants: Vec<Result<Claimed, Refusal>>,
+) -> Result<Vec<ClaimedJob>, Failure> {
+    if grants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let view = call.front.view(Consistency::Local, index, call.context.deadline).await?;
+    let ids: Vec<_> = grants.iter().flatten().map(|claimed| claimed.job).collect();
+    let seen = read::jobs(&view, &ids, &[]);
+    let mut jobs = seen.value.into_iter();
+    let described = grants.into_iter().filter_map(|grant| match grant {
+        Ok(claimed) => jobs.next().flatten().and_then(|parts| granted(&*seen.rows, &claimed, &parts.job)),
+        Err(refusal) => Some(refused(&refusal)),
+    });
+    Ok(described.collect())
+}
+
+fn granted(rows: &dyn Rows, claimed: &Claimed, job: &Job) -> Option<ClaimedJob> {
+    let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(claimed.job)) else { return None };
+    Some(ClaimedJob {
+        ok: true,
+        job: summary(rows, claimed, job, &spec),
+        op: Some(op(claimed, &spec)?),
+        lease: Some(claimed.lease),
+        lease_ms: Some(claimed.lease_ms),
+        error: None,
+    })
+}
+
+fn summary(rows: &dyn Rows, claimed: &Claimed, job: &Job, spec: &Spec) -> ClaimedSummary {
+    let results = (0..claimed.op).map(|op| match rows.get(&RowKey::Result(claimed.job, op)) {
+        Some(Row::Result(result)) => api::result_value(&result),
+        _ => None,
+    });
+    ClaimedSummary {
+        id: claimed.job,
+        queue: Some(job.shape.queue.clone()),
+        name: spec.name.clone(),
+        priority: Some(job.priority().into()),
+        groups: spec.groups.iter().cloned().collect(),
+        needs: Some(NeedsSpec::from(job.shape.needs)),
+        meta: spec.meta.as_ref().and_then(raw_value),
+        checkpoint: read::json(rows, &RowKey::Checkpoint(claimed.job)).as_ref().and_then(raw_value),
+        results: results.collect(),
+        keep_output: spec.keep_output,
+    }
+}
+
+fn op(claimed: &Claimed, spec: &Spec) -> Option<ClaimedOp> {
+    let written = spec.ops.get(claimed.op as usize)?;
+    let (args, body) = match &written.payload {
+        Payload::Args(args) => (raw_value(args), None),
+        Payload::Text(text) => (None, Some(Body::Text(text.clone()))),
+        Payload::Binary(bytes) => (None, Some(Body::Binary(bytes.to_vec()))),
+    };
+    Some(ClaimedOp { index: claimed.op, kind: written.kind.clone(), args, body, attempts: claimed.attempts })
+}
+
+fn refused(refusal: &Refusal) -> ClaimedJob {
+    ClaimedJob { ok: false, error: Some(refusal.into()), ..ClaimedJob::default() }
+}

@@ -1,0 +1,103 @@
+//! /healthz, /readyz, /metrics
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::{
+    http::{Front, metrics::Text, reply::Reply},
+    queue::job::Status,
+    raft::{Consistency, Role},
+};
+
+/// The process answers.
+pub async fn live() -> Reply {
+    Reply::json(&json!({ "ok": true }))
+}
+
+/// It belongs to a cluster that has a leader, so writes and reads sent here get done.
+pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
+    let leadership = front.leadership().borrow().clone();
+    let ready = leadership.leader.is_some();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Reply::json(&json!({ "ready": ready, "leader": leadership.leader.map(|leader| leader.id) })).status(status)
+}
+
+pub async fn metrics(State(front): State<Arc<Front>>) -> Response {
+    let mut text = Text::default();
+    node(&front, &mut text);
+    jobs(&front, &mut text).await;
+    waiting(&front, &mut text);
+    front.metrics.write(&mut text);
+    let mut response = text.into_string().into_response();
+    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
+fn node(front: &Front, text: &mut Text) {
+    let status = front.node.status();
+    let leads = f64::from(u8::from(status.role == Role::Leader));
+    text.single("raftq_is_leader", "gauge", "1 on the node that leads", leads);
+    text.single("raftq_has_leader", "gauge", "1 where a leader is known", f64::from(u8::from(status.leader.is_some())));
+    text.single("raftq_term", "counter", "election term; each change of leader raises it", status.term as f64);
+    text.single("raftq_applied_index", "counter", "last entry applied here", status.applied as f64);
+    text.single("raftq_committed_index", "counter", "last entry known to be committed", status.committed as f64);
+    text.single("raftq_last_log_index", "counter", "last entry in the log here", status.last_log as f64);
+    text.single(
+        "raftq_log_purged_index",
+        "counter",
+        "last entry no longer in the log",
+        status.purged.unwrap_or(0) as f64,
+    );
+    text.single(
+        "raftq_snapshot_index",
+        "counter",
+        "last entry in the newest snapshot",
+        status.snapshot.unwrap_or(0) as f64,
+    );
+    text.family("raftq_log_sync_seconds", "summary", "time to make a batch of log entries durable");
+    text.sample("raftq_log_sync_seconds_sum", "", status.sync.total_micros as f64 / 1e6);
+    text.sample("raftq_log_sync_seconds_count", "", status.sync.count as f64);
+    text.single("raftq_log_sync_max_seconds", "gauge", "the slowest of them", status.sync.max_micros as f64 / 1e6);
+    text.family("raftq_member_lag", "gauge", "entries that a member lacks; known by the leader");
+    for member in &status.members {
+        if let Some(lag) = member.lag {
+            text.sample("raftq_member_lag", &format!("member=\"{}\"", member.id), lag as f64);
+        }
+    }
+}
+
+async fn jobs(front: &Front, text: &mut Text) {
+    // What this node has is good enough to watch, and a graph must not need a quorum.
+    let Ok(view) = front.view(Consistency::Local, 0, tokio::time::Instant::now()).await else { return };
+    let (counts, totals, pool) =
+        view.look(|reading| (reading.state().counts(), *reading.state().counters(), reading.state().pool_running()));
+    text.family("raftq_jobs", "gauge", "live jobs by status");
+    for (status, count) in Status::ALL.into_iter().zip(counts).filter(|(status, _)| !status.is_final()) {
+        text.sample("raftq_jobs", &format!("status=\"{}\"", status.name()), count as f64);
+    }
+    text.family("raftq_jobs_ended_total", "counter", "jobs that have ended, by how");
+    let ended = [("success", totals.succeeded), ("error", totals.failed), ("canceled", totals.canceled)];
+    for (status, count) in ended {
+        text.sample("raftq_jobs_ended_total", &format!("status=\"{status}\""), count as f64);
+    }
+    text.single("raftq_jobs_submitted_total", "counter", "job ids given", totals.last_job.0 as f64);
+    text.single("raftq_leases_granted_total", "counter", "leases granted", totals.last_lease.0 as f64);
+    text.single("raftq_pool_running", "gauge", "jobs that the built-in pool holds", pool as f64);
+}
+
+fn waiting(front: &Front, text: &mut Text) {
+    text.single("raftq_waiting_claims", "gauge", "claims that wait for work here", front.hub.claims.count() as f64);
+    text.single(
+        "raftq_waiting_for_jobs",
+        "gauge",
+        "requests that wait for a job to change",
+        front.hub.jobs.count() as f64,
+    );
+}

@@ -1,0 +1,19 @@
+//! POST /v1/jobs
+
+use crate::{
+    api::{SubmitAnswer, SubmitResult, decode_submission, status_of},
+    http::{call::Call, failure::Failure, reply::Reply},
+    queue::{applied::Answer, command::Command},
+};
+
+/// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.
+pub async fn submit(call: Call) -> Result<Reply, Failure> {
+    let submission = decode_submission(&call.body)?;
+    let command = Command::Submit { jobs: submission.jobs, atomic: submission.atomic };
+    let committed = call.propose(command).await?;
+    let Answer::Submitted(results) = committed.answer else { return Err(Failure::odd_answer()) };
+    let results: Vec<SubmitResult> = results.into_iter().map(Into::into).collect();
+    let error = results.first().and_then(|result| result.error.clone()).filter(|_| submission.lone);
+    let status = error.as_ref().map_or(200, |error| status_of(&error.code));
+    Ok(Reply::json(&SubmitAnswer { results, error }).status_number(status).at(committed.index))
+}

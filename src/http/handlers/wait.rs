@@ -1,0 +1,97 @@
+//! GET /v1/jobs/{id}/wait: until a job is newer than the caller knows, on any node, through any change of leader.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::job::parse_fields;
+use crate::{
+    api::{Field, JobDoc, JobParts, LogDoc},
+    http::{
+        call::Call,
+        failure::Failure,
+        params::{JobPath, Params},
+        read,
+        reply::Reply,
+    },
+    queue::{job::Job, refusal::Refusal, rows::Rows},
+    raft::Consistency,
+};
+
+/// As long as a claim may wait, and for the same reason: proxies and clients give up on silence.
+const TIMEOUT_MS_MAX: u64 = 60_000;
+const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+/// Lines of one answer; the next call brings the rest.
+const LOG_LINES_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitParams {
+    /// The version known; absent: look once.
+    since: Option<u64>,
+    /// The newest log serial known.
+    log_serial: Option<u64>,
+    fields: Option<String>,
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WaitAnswer<'a> {
+    job: JobDoc<'a>,
+    log: Vec<LogDoc>,
+}
+
+#[derive(Serialize)]
+struct Unchanged {
+    unchanged: bool,
+}
+
+pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call: Call) -> Result<Reply, Failure> {
+    let timeout_ms = params.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
+    if timeout_ms > TIMEOUT_MS_MAX {
+        return Err(Failure::invalid("timeout_ms", "wait at most 60000 ms, then ask again"));
+    }
+    let until = Instant::now() + Duration::from_millis(timeout_ms);
+    let fields = params.fields.as_deref().map(parse_fields).transpose()?;
+    let fields = fields.unwrap_or_else(|| Field::ALL.to_vec());
+    let waiting = call.front.hub.jobs.register(id);
+    // The first look is as fresh as the request asks for; later ones follow this node's own entries.
+    let mut index = call.view().await?.at_least();
+    loop {
+        let mut changed = Box::pin(waiting.changed().notified());
+        // Listen first, look then, so that what changes in between is heard.
+        changed.as_mut().enable();
+        let view = call.front.view(Consistency::Local, index, call.context.deadline.max(until)).await?;
+        let seen = read::job(&view, id, &fields);
+        index = seen.index;
+        let Some(parts) = seen.value else { return Err(Failure::Refused(Refusal::NotFound { id })) };
+        if params.is_news(&parts.job) {
+            return Ok(params.answer(index, &*seen.rows, parts, &fields));
+        }
+        // Pinned rows would keep old data on disk for as long as it waits.
+        drop(seen.rows);
+        let timed_out = tokio::time::timeout_at(until, changed).await.is_err();
+        if timed_out || call.front.hub.has_ended() {
+            return Ok(Reply::json(&Unchanged { unchanged: true }).at(index));
+        }
+    }
+}
+
+impl WaitParams {
+    fn is_news(&self, job: &Job) -> bool {
+        let newer = self.since.is_none_or(|since| job.version.0 > since);
+        let logged = self.log_serial.is_some_and(|serial| job.more().log_serial > serial);
+        newer || logged || job.status().is_final()
+    }
+
+    fn answer(&self, index: u64, rows: &dyn Rows, mut parts: JobParts, fields: &[Field]) -> Reply {
+        read::complete(rows, &mut parts, fields);
+        let log = match self.log_serial {
+            Some(after) => read::log(rows, parts.job.id, after, LOG_LINES_MAX),
+            None => Vec::new(),
+        };
+        let log = log.into_iter().map(LogDoc::from).collect();
+        Reply::json(&WaitAnswer { job: JobDoc { parts: &parts, fields }, log }).at(index)
+    }
+}

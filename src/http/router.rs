@@ -1,0 +1,57 @@
+//! Every route, on one page.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::Method,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+
+use super::{Front, failure::Failure, guard, handlers};
+
+pub fn router(front: &Arc<Front>) -> Router {
+    use handlers::{archive, claim, cluster, health, job, leases, list, settings, submit, verbs, wait};
+    Router::new()
+        .route("/v1/jobs", post(submit::submit).get(list::list))
+        .route("/v1/jobs/{id}", get(job::show).delete(verbs::delete))
+        .route("/v1/jobs/{id}/log", get(job::log))
+        .route("/v1/jobs/{id}/output", get(job::output))
+        .route("/v1/jobs/{id}/wait", get(wait::wait))
+        .route("/v1/jobs/{id}/cancel", post(verbs::cancel))
+        .route("/v1/jobs/{id}/kick", post(verbs::kick))
+        .route("/v1/jobs/{id}/archive", post(verbs::archive))
+        .route("/v1/jobs/{id}/priority", post(verbs::priority))
+        .route("/v1/jobs/{id}/bury", post(verbs::bury))
+        .route("/v1/archive", post(archive::autoarchive))
+        .route("/v1/claim", post(claim::claim))
+        .route("/v1/leases", post(leases::leases))
+        .route("/v1/queues", get(settings::queues))
+        .route("/v1/queues/{queue}", put(settings::set_queue))
+        .route("/v1/drain", get(settings::drain).put(settings::set_drain))
+        .route("/v1/pool", get(settings::pool).put(settings::set_pool))
+        .route("/v1/cluster", get(cluster::status))
+        .route("/v1/cluster/init", post(cluster::init))
+        .route("/v1/cluster/members", post(cluster::add))
+        .route("/v1/cluster/members/{id}", delete(cluster::remove))
+        .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
+        .route("/v1/cluster/transfer", post(cluster::transfer))
+        .route("/v1/cluster/snapshot", post(cluster::snapshot))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))
+        .with_state(Arc::clone(front))
+}
+
+async fn unknown_path() -> Failure {
+    Failure::new("not_found", "there is nothing at this path; /v1/openapi.json lists what there is")
+}
+
+async fn wrong_method(method: Method) -> Response {
+    Failure::new("method_not_allowed", format!("{method} is not possible here; see the allow header")).into_response()
+}
