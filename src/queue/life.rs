@@ -206,6 +206,12 @@ impl Job {
         self.seal(wall);
     }
 
+    /// The current op → error; the later ones were to be canceled anyway.
+    pub fn fail_one(&mut self, wall: WallMs) {
+        self.current_op_mut().status = OpStatus::Error;
+        self.cancel_rest(wall);
+    }
+
     /// The current op → success.
     pub fn succeed(&mut self, wall: WallMs) {
         self.current_op_mut().status = OpStatus::Success;

@@ -40,5 +40,7 @@ pub mod rows;
 pub mod settings;
 mod spec;
 mod state;
+#[cfg(test)]
+mod testing;
 
 pub use state::State;

@@ -97,7 +97,8 @@ fn refuse_circles(jobs: &[Member], links: &mut Links) {
             return;
         }
         for circle in circles {
-            let text = circle.iter().map(|at| label(jobs, *at)).collect::<Vec<_>>().join(" waits for ");
+            let closed = circle.iter().chain(circle.first());
+            let text = closed.map(|at| label(jobs, *at)).collect::<Vec<_>>().join(" waits for ");
             for at in circle {
                 links[at] = Err(Refusal::invalid("depends", format!("these wait for each other: {text}")));
             }

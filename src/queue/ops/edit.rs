@@ -65,8 +65,12 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
     for group in new.groups.difference(&old.groups) {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }
-    step.state.changes.put(RowKey::Spec(id), Row::Spec(new.clone()));
-    let draft = submit::build(step, new, id);
+    let mut spec = new.clone();
+    let stored = Arc::make_mut(&mut spec);
+    (stored.submitted_by, stored.parent) = (old.submitted_by.clone(), old.parent);
+    submit::create_limits(step, &spec);
+    let draft = submit::build(step, &spec, id);
+    step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
     step.reshape(id, |job| {
         for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             (op.kind, op.priority) = (new.kind, new.priority);

@@ -68,7 +68,7 @@ pub fn failure(step: &mut Step, id: JobId, failed: &Failure) {
     }
     let asked = step.state.needs(&step.live(id).expect("its lease was found").shape);
     step.change(id, |job, writer| {
-        count_attempt(job, writer, rule.attempt);
+        count_attempt(job, writer, rule);
         touch::add_log(job, writer, &failed.report.log, failed.report.log_seq);
         if rule.then == Then::Release {
             let (delay_ms, report) = (failed.delay_ms.unwrap_or(0), failed.report);
@@ -85,7 +85,7 @@ pub fn failure(step: &mut Step, id: JobId, failed: &Failure) {
         if canceling {
             job.cancel_rest(writer.clocks.wall);
         } else if lease.cancel_after {
-            attempt::fail(job, writer);
+            job.fail_one(writer.clocks.wall);
         } else {
             settle(job, writer, rule, failed, ran_ms);
         }
@@ -93,14 +93,17 @@ pub fn failure(step: &mut Step, id: JobId, failed: &Failure) {
 }
 
 /// Finish from reserved counts as started; what could not run at all was no attempt, even if it was called started.
-fn count_attempt(job: &mut Job, writer: &Writer, attempt: bool) {
-    let reserved = matches!(job.current_op().status, OpStatus::Reserved(_));
-    if reserved && attempt {
-        job.start(writer.clocks.wall);
-    } else if !reserved && !attempt {
-        let runs = job.current_op_mut().runs_mut();
-        runs.attempts = runs.attempts.saturating_sub(1);
-        runs.exec_at = Stamp::NONE;
+fn count_attempt(job: &mut Job, writer: &Writer, rule: Rule) {
+    let lost = rule.then == Then::Release && !job.policy.rerun_on_loss;
+    match &job.current_op().status {
+        OpStatus::Reserved(_) if rule.attempt => job.start(writer.clocks.wall),
+        OpStatus::Reserved(_) => {}
+        _ if rule.attempt || lost => {}
+        _ => {
+            let runs = job.current_op_mut().runs_mut();
+            runs.attempts = runs.attempts.saturating_sub(1);
+            runs.exec_at = Stamp::NONE;
+        }
     }
 }
 

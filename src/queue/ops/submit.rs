@@ -211,11 +211,7 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
 fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     let id = step.next_job_id();
     let spec = depend::with_ids(signed(spec, &step.principal), on);
-    for (limit, max) in &spec.limits {
-        if let Some(max) = max {
-            step.state.create_limit(limit, *max);
-        }
-    }
+    create_limits(step, &spec);
     for group in &spec.groups {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }
@@ -227,6 +223,15 @@ fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
     step.admit(Box::new(job), deps);
     id
+}
+
+/// `"etl:5"` creates the group if it is absent.
+pub fn create_limits(step: &mut Step, spec: &Spec) {
+    for (limit, max) in &spec.limits {
+        if let Some(max) = max {
+            step.state.create_limit(limit, *max);
+        }
+    }
 }
 
 /// The dependencies of all ops, with the outcomes that are known already.

@@ -57,8 +57,11 @@ pub fn touch(step: &mut Step, id: JobId, action: &LeaseAction) {
     }
 }
 
+/// A pool's lease has no deadline in its office; the one that it gets afterwards is final (design 2.3).
 fn renew(lease: &mut Lease, now: ClusterMs) {
-    lease.deadline = lease.deadline.map(|_| now.after(lease.length_ms));
+    if lease.holder.office.is_none() {
+        lease.deadline = Some(now.after(lease.length_ms));
+    }
 }
 
 /// Appends lines unless a repeat brings them again; says whether any came.
