@@ -13,7 +13,7 @@ use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
     select::Selection,
-    units,
+    units::{self, Ids},
 };
 use crate::{
     api::{
@@ -79,6 +79,16 @@ pub struct AutoarchiveArgs {
     age: ArchiveAge,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct EditArgs {
+    /// Job ids, or ranges: 17 20-29
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<Ids>,
+    /// A field of the spec and its new value, text or JSON: `--set cwd=/srv --set retries=3 --set needs={"ram_mb":500}`
+    #[arg(long, required = true, value_name = "FIELD=VALUE", value_parser = assignment)]
+    set: Vec<(String, Value)>,
+}
+
 /// A selection that must not be empty: `raftq cancel` alone means nothing, rather than everything.
 #[derive(Debug, clap::Args)]
 struct Target {
@@ -131,6 +141,19 @@ pub async fn priority(context: &Context, args: PriorityArgs) -> Outcome {
 
 pub async fn archive(context: &Context, args: ArchiveArgs) -> Outcome {
     apply(context, &args.select, Verb::new("archive", "/archive", &json!({}))).await
+}
+
+pub async fn edit(context: &Context, args: EditArgs) -> Outcome {
+    let fields: Map<String, Value> = args.set.into_iter().collect();
+    let verb = Verb { method: Method::PATCH, ..Verb::new("edit", "", &fields) };
+    let ids: Vec<u64> = args.ids.iter().flat_map(|ids| ids.iter()).collect();
+    one_by_one(context, &ids, &verb).await
+}
+
+/// What reads as JSON is JSON; anything else is text.
+fn assignment(text: &str) -> Result<(String, Value), String> {
+    let (field, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no FIELD=VALUE"))?;
+    Ok((field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 async fn apply(context: &Context, target: &Target, verb: Verb) -> Outcome {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::Context,
-    failure::{Exit, Failure, Outcome},
+    failure::{Exit, Outcome},
     output,
 };
 use crate::client::{Call, Method};
@@ -88,18 +88,8 @@ pub async fn run(context: &Context, args: ClusterArgs) -> Outcome {
         }
         ClusterCommand::Snapshot => context.post("/v1/cluster/snapshot", &json!({})).await?,
     };
-    print_answer(context, &answer)?;
+    context.output.document(&answer)?;
     Ok(Exit::Ok)
-}
-
-/// An answer's fields, whatever they are.
-fn print_answer(context: &Context, answer: &Value) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return Ok(context.output.json(answer)?);
-    }
-    let fields = answer.as_object().into_iter().flatten();
-    let record: Vec<(&str, String)> = fields.map(|(name, value)| (name.as_str(), output::cell(name, value))).collect();
-    Ok(context.output.record(&record)?)
 }
 
 /// The view of the node that leads, if one is found; else of any that answers.

@@ -11,6 +11,7 @@ mod cluster;
 mod context;
 mod failure;
 mod fields;
+mod inspect;
 mod list;
 mod node;
 mod output;
@@ -96,6 +97,8 @@ enum Command {
     Kick(act::KickArgs),
     /// Put jobs aside until they are kicked
     Bury(act::BuryArgs),
+    /// Change fields of jobs that do not run
+    Edit(act::EditArgs),
     /// Delete jobs for good
     Delete(act::DeleteArgs),
     /// Change the priority of jobs
@@ -106,10 +109,28 @@ enum Command {
     Autoarchive(act::AutoarchiveArgs),
     /// Close or open the queue for submissions
     Drain(queues::DrainArgs),
+    /// Queues, with their live jobs by status
+    Queues,
+    /// Stop claims from a queue, or from all
+    Pause(queues::PauseArgs),
+    /// Let a queue's jobs be claimed again
+    Resume(queues::ResumeArgs),
+    /// How many jobs of a limit group may run at once
+    Limit(queues::LimitArgs),
+    /// Show or change the limits and ages that the cluster keeps to
+    Policy(queues::PolicyArgs),
     /// The worker pool of the leader
     Pool(pool::PoolArgs),
     /// Form, inspect and change the cluster
     Cluster(cluster::ClusterArgs),
+    /// Why a job is not running
+    Why(inspect::WhyArgs),
+    /// Totals, rates, estimates, learned needs
+    Stats,
+    /// Who works
+    Workers,
+    /// Follow what happens to jobs
+    Events(inspect::EventsArgs),
     /// Run jobs on this machine
     Worker(worker::WorkerArgs),
     /// Measure the cluster, and whether it keeps what it acknowledges
@@ -164,6 +185,16 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Cancel(args) => act::cancel(&context, args).await,
         Command::Kick(args) => act::kick(&context, args).await,
         Command::Bury(args) => act::bury(&context, args).await,
+        Command::Edit(args) => act::edit(&context, args).await,
+        Command::Queues => queues::list(&context).await,
+        Command::Pause(args) => queues::pause(&context, args).await,
+        Command::Resume(args) => queues::resume(&context, args).await,
+        Command::Limit(args) => queues::limit(&context, args).await,
+        Command::Policy(args) => queues::policy(&context, args).await,
+        Command::Why(args) => inspect::why(&context, args).await,
+        Command::Stats => inspect::stats(&context).await,
+        Command::Workers => inspect::workers(&context).await,
+        Command::Events(args) => inspect::events(&context, args).await,
         Command::Delete(args) => act::delete(&context, args).await,
         Command::Priority(args) => act::priority(&context, args).await,
         Command::Archive(args) => act::archive(&context, args).await,

@@ -86,6 +86,17 @@ impl Output {
         self.raw(lines.as_bytes())
     }
 
+    /// Any answer: as it is with `--json`, else its fields by their paths.
+    pub fn document(&self, value: &Value) -> io::Result<()> {
+        if self.is_json() {
+            return self.json(value);
+        }
+        let mut fields = Vec::new();
+        flatten("", value, &mut fields);
+        let fields: Vec<(&str, String)> = fields.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+        self.record(&fields)
+    }
+
     /// A remark for people, on standard error.
     pub fn note(&self, text: &str) {
         eprintln!("raftq: {text}");
@@ -127,6 +138,18 @@ fn escape(cell: &str) -> String {
     cell.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
+/// `{"a": {"b": 1}}` is `a.b 1`.
+fn flatten(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(object) => object.iter().for_each(|(name, value)| flatten(&below(name), value, fields)),
+        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+            items.iter().enumerate().for_each(|(index, item)| flatten(&below(&index.to_string()), item, fields));
+        }
+        value => fields.push((path.to_owned(), cell(path.rsplit('.').next().unwrap_or(path), value))),
+    }
+}
+
 /// A field of a job as people read it: moments as local time, absent as `-`, lists with commas.
 pub fn cell(name: &str, value: &Value) -> String {
     match value {
@@ -159,6 +182,14 @@ mod tests {
     fn table_has_headings_and_columns() {
         let rows = vec![vec!["17".into(), "queued".into()], vec!["1234".into(), "success".into()]];
         assert_eq!(table(&["id", "status"], &rows), " ID    STATUS\n 17    queued\n 1234  success\n");
+    }
+
+    #[test]
+    fn documents_are_flat() {
+        let mut fields = Vec::new();
+        flatten("", &json!({ "a": { "b": 1, "c": [1, 2] }, "d": [{ "e": null }] }), &mut fields);
+        let fields: Vec<_> = fields.iter().map(|(path, value)| format!("{path}={value}")).collect();
+        assert_eq!(fields, ["a.b=1", "a.c=1,2", "d.0.e=-"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod call;
 mod error;
+mod events;
 mod key;
 mod lane;
 mod nodes;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 
 pub use call::{Call, Consistency, path_segment, path_with_query};
 pub use error::ClientError;
+pub use events::{Event, Events};
 pub use hyper::Method;
 pub use lane::{Lane, LaneAnswer, LaneRequest};
 pub use transport::Answer;

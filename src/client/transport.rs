@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{HeaderMap, Request, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -23,6 +23,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The rest of an answer whose head is there.
+    pub(super) async fn collect(response: Response<Incoming>, end: Instant) -> Result<Self, NoAnswer> {
+        let (parts, body) = response.into_parts();
+        match tokio::time::timeout_at(end, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
+            Ok(Ok(body)) => Ok(Self { status: parts.status, headers: parts.headers, body: body.to_bytes() }),
+            Ok(Err(error)) => Err(NoAnswer::Lost(format!("the answer broke off: {error}"))),
+            Err(_) => Err(NoAnswer::Lost("no answer in time".into())),
+        }
+    }
+
     /// The body as `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| ClientError::Protocol {
@@ -65,20 +75,14 @@ impl Transport {
 
     /// The whole answer, or why it is missing, by `end`.
     pub async fn send(&self, request: Request<Full<Bytes>>, end: Instant) -> Result<Answer, NoAnswer> {
-        let exchange = async {
-            let (parts, body) = self.open(request).await?.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| NoAnswer::Lost(format!("the answer broke off: {error}")))?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
-        };
-        match tokio::time::timeout_at(end, exchange).await {
-            Ok(outcome) => outcome,
+        match tokio::time::timeout_at(end, self.open(request)).await {
+            Ok(response) => Answer::collect(response?, end).await,
             Err(_) => Err(NoAnswer::Lost("no answer in time".into())),
         }
     }
 
     /// The head of the answer; the body streams.
-    pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>, NoAnswer> {
+    pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NoAnswer> {
         self.pool.request(request).await.map_err(|error| {
             let cause = innermost(&error);
             if error.is_connect() { NoAnswer::NotSent(cause) } else { NoAnswer::Lost(cause) }

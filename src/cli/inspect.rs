@@ -1,0 +1,76 @@
+//! What goes on: why a job waits, what there was, who works, what happens.
+
+use serde_json::{Value, json};
+
+use super::{
+    context::Context,
+    failure::{Exit, Outcome},
+    output,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct WhyArgs {
+    /// Job id
+    id: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    /// Go on after this event's id; without it from now on
+    #[arg(long, value_name = "ID")]
+    from: Option<String>,
+    /// Only events of these kinds: posted, started, finished, removed, ...
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    kind: Vec<String>,
+    /// End after this many
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+}
+
+/// Why a job is not running.
+pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
+    let answer: Value = context.read(&format!("/v1/jobs/{}/why", args.id), &[]).await?;
+    context.output.document(&answer)?;
+    Ok(Exit::Ok)
+}
+
+pub async fn stats(context: &Context) -> Outcome {
+    let answer: Value = context.read("/v1/stats", &[]).await?;
+    context.output.document(&answer)?;
+    Ok(Exit::Ok)
+}
+
+const WORKER_FIELDS: [&str; 7] = ["id", "kind", "host", "version", "slots", "last_seen_at", "held"];
+
+pub async fn workers(context: &Context) -> Outcome {
+    let answer: Value = context.read("/v1/workers", &[]).await?;
+    if context.output.is_json() {
+        context.output.json(&answer)?;
+        return Ok(Exit::Ok);
+    }
+    let workers = answer["workers"].as_array().map_or(&[][..], Vec::as_slice);
+    let row = |worker: &Value| WORKER_FIELDS.iter().map(|name| output::cell(name, &worker[*name])).collect();
+    let rows: Vec<Vec<String>> = workers.iter().map(row).collect();
+    context.output.rows(&WORKER_FIELDS, &rows)?;
+    Ok(Exit::Ok)
+}
+
+/// Prints events as they come: id, kind, data.
+pub async fn events(context: &Context, args: EventsArgs) -> Outcome {
+    let mut events = context.client.events(args.from);
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let event = events.next().await?;
+        if !args.kind.is_empty() && !args.kind.contains(&event.kind) {
+            continue;
+        }
+        left -= 1;
+        if context.output.is_json() {
+            let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::String(event.data));
+            context.output.json(&json!({ "id": event.id, "event": event.kind, "data": data }))?;
+        } else {
+            context.output.rows(&[], &[vec![event.id, event.kind, event.data]])?;
+        }
+    }
+    Ok(Exit::Ok)
+}
