@@ -7,6 +7,7 @@
 //! The generator is one thread with a lean connection ([`crate::client::Lane`]): it usually shares the machine with the
 //! nodes. Its own CPU time is printed beside the figures.
 
+pub mod drill;
 mod driver;
 mod exec;
 mod modes;
@@ -17,11 +18,13 @@ mod stage;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tokio::time::Instant;
 
 use self::{
     driver::Target,
-    modes::Mode,
+    modes::{Mode, Run},
     report::{Conditions, Report},
+    samples::{Pulse, Window},
     stage::Stage,
 };
 use super::{
@@ -76,6 +79,22 @@ struct LoadArgs {
     keep: bool,
 }
 
+impl LoadArgs {
+    /// For the drill: one job a request, as a worker would that has one slot.
+    fn lives() -> Self {
+        Self {
+            in_flight: Vec::new(),
+            batch: 1,
+            payload: 200,
+            duration: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            live: 0,
+            without_keys: false,
+            keep: false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 struct LifeArgs {
     #[command(flatten)]
@@ -122,7 +141,9 @@ async fn measure(
     in_flight: usize,
 ) -> Result<Report, Failure> {
     let stage = Stage::set(context, load, mode).await?;
-    let samples = modes::run(target, &stage, mode, load, in_flight).await?;
+    let from = Instant::now() + load.warm_up;
+    let window = Window { from, to: from + load.duration };
+    let samples = Run { target, stage: &stage, pulse: &Pulse::default(), window, mode, load }.go(in_flight).await?;
     let missing = stage.missing(context, &samples).await?;
     if !load.keep {
         stage.clear(context).await?;

@@ -133,6 +133,8 @@ enum Command {
     Events(inspect::EventsArgs),
     /// Run jobs on this machine
     Worker(worker::WorkerArgs),
+    /// Disturb the master under load, and count what was lost
+    Drill(bench::drill::DrillArgs),
     /// Measure the cluster, and whether it keeps what it acknowledges
     Bench(bench::BenchArgs),
     /// Print completions for a shell
@@ -202,6 +204,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Drain(args) => queues::drain(&context, args).await,
         Command::Pool(args) => pool::run(&context, args).await,
         Command::Cluster(args) => cluster::run(&context, args).await,
+        Command::Drill(args) => bench::drill::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
         Command::Node(_) | Command::Worker(_) | Command::Completions(_) => unreachable!("run() has done these"),
     }

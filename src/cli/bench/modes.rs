@@ -11,7 +11,7 @@ use super::{
     super::{failure::Failure, submit::accepted},
     LoadArgs,
     driver::{Driver, Target, Whom},
-    samples::{Samples, Window},
+    samples::{Pulse, Samples, Window},
     stage::Stage,
 };
 use crate::api::{ClaimAnswer, ClaimedJob, LeasesAnswer, SubmitAnswer};
@@ -34,27 +34,36 @@ impl Mode {
     }
 }
 
-/// All loops until the window has closed.
-pub async fn run(
-    target: &Target,
-    stage: &Stage,
-    mode: Mode,
-    load: &LoadArgs,
-    in_flight: usize,
-) -> Result<Samples, Failure> {
-    let from = Instant::now() + load.warm_up;
-    let window = Window { from, to: from + load.duration };
-    let before = cpu_time();
-    let mut loops: FuturesUnordered<_> =
-        (0..in_flight).map(|number| Loop::new(target, stage, window, load, mode, number).run(mode)).collect();
-    let mut samples = Samples::default();
-    while let Some(ended) = loops.next().await {
-        samples.merge(ended?);
+/// What all loops of a run share.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub target: &'a Target,
+    pub stage: &'a Stage,
+    pub pulse: &'a Pulse,
+    pub window: Window,
+    pub mode: Mode,
+    pub load: &'a LoadArgs,
+}
+
+impl Run<'_> {
+    /// All loops until the window has closed, or the pulse is stopped.
+    pub async fn go(self, in_flight: usize) -> Result<Samples, Failure> {
+        let before = cpu_time();
+        let mut loops: FuturesUnordered<_> = (0..in_flight).map(|number| Loop::new(self, number).run()).collect();
+        let mut samples = Samples::default();
+        while let Some(ended) = loops.next().await {
+            samples.merge(ended?);
+        }
+        samples.window = self.window.to - self.window.from;
+        samples.longest_silence = self.pulse.longest();
+        samples.client_cpu = cpu_time().saturating_sub(before);
+        samples.sort();
+        Ok(samples)
     }
-    samples.window = load.duration;
-    samples.client_cpu = cpu_time().saturating_sub(before);
-    samples.sort();
-    Ok(samples)
+
+    fn is_over(&self) -> bool {
+        self.pulse.is_stopped() || self.window.is_over()
+    }
 }
 
 /// User and system time of this process.
@@ -65,9 +74,8 @@ fn cpu_time() -> Duration {
 }
 
 struct Loop<'a> {
+    run: Run<'a>,
     driver: Driver<'a>,
-    stage: &'a Stage,
-    window: Window,
     batch: u64,
     /// The same for every round.
     submission: Vec<u8>,
@@ -76,21 +84,21 @@ struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    fn new(target: &'a Target, stage: &'a Stage, window: Window, load: &LoadArgs, mode: Mode, number: usize) -> Self {
-        let whom = if matches!(mode, Mode::Read { .. }) { Whom::Member(number) } else { Whom::Leader };
+    fn new(run: Run<'a>, number: usize) -> Self {
+        let whom = if matches!(run.mode, Mode::Read { .. }) { Whom::Member(number) } else { Whom::Leader };
+        let batch = u64::from(run.load.batch);
         Self {
-            driver: Driver::new(target, whom, !load.without_keys, stage.local),
-            stage,
-            window,
-            batch: u64::from(load.batch),
-            submission: stage.submission(u64::from(load.batch), load.payload),
+            run,
+            driver: Driver::new(run.target, whom, !run.load.without_keys, run.stage.local),
+            batch,
+            submission: run.stage.submission(batch, run.load.payload),
             samples: Samples::default(),
             number,
         }
     }
 
-    async fn run(mut self, mode: Mode) -> Result<Samples, Failure> {
-        match mode {
+    async fn run(mut self) -> Result<Samples, Failure> {
+        match self.run.mode {
             Mode::Submit => self.submit_on_and_on().await?,
             Mode::Life { take_next: false } => self.live_on_and_on().await?,
             Mode::Life { take_next: true } => self.take_on_and_on().await?,
@@ -101,7 +109,7 @@ impl<'a> Loop<'a> {
     }
 
     async fn submit_on_and_on(&mut self) -> Result<(), Failure> {
-        while !self.window.is_over() {
+        while !self.run.is_over() {
             self.submit(self.batch).await?;
         }
         Ok(())
@@ -109,13 +117,14 @@ impl<'a> Loop<'a> {
 
     /// Submit; claim and start; finish: three requests a round.
     async fn live_on_and_on(&mut self) -> Result<(), Failure> {
-        while !self.window.is_over() {
+        while !self.run.is_over() {
             let began = Instant::now();
             self.submit(0).await?;
-            let claim = self.stage.claim(self.batch).to_string();
+            let claim = self.run.stage.claim(self.batch).to_string();
             let claimed: ClaimAnswer = self.post("/v1/claim", claim.as_bytes(), 0).await?;
+            self.samples.granted.extend(claimed.jobs.iter().map(|granted| granted.job.id.0));
             self.finish(&claimed.jobs, false).await?;
-            self.samples.round(self.window, began);
+            self.samples.round(self.run.window, began);
         }
         Ok(())
     }
@@ -123,25 +132,25 @@ impl<'a> Loop<'a> {
     /// Submit; finish what was taken and take the next: two requests a round.
     async fn take_on_and_on(&mut self) -> Result<(), Failure> {
         let mut held = Vec::new();
-        while !self.window.is_over() {
+        while !self.run.is_over() {
             let began = Instant::now();
             self.submit(0).await?;
             held = self.finish(&held, true).await?;
-            self.samples.round(self.window, began);
+            self.samples.round(self.run.window, began);
         }
         self.finish(&held, false).await.map(drop)
     }
 
     async fn read_on_and_on(&mut self) -> Result<(), Failure> {
         let mut round = self.number;
-        while !self.window.is_over() {
-            let (path, jobs) = self.stage.read_path(round, self.batch);
+        while !self.run.is_over() {
+            let (path, jobs) = self.run.stage.read_path(round, self.batch);
             round = round.wrapping_add(7919);
             let sent = Instant::now();
             let body = self.driver.read(&path).await?;
-            self.samples.answered(self.window);
-            self.samples.request(self.window, sent, jobs);
-            self.stage.check_read(&body, jobs)?;
+            self.run.pulse.beat(Instant::now(), self.run.window);
+            self.samples.request(self.run.window, sent, jobs);
+            self.run.stage.check_read(&body, jobs)?;
         }
         Ok(())
     }
@@ -150,8 +159,8 @@ impl<'a> Loop<'a> {
     async fn submit(&mut self, counted: u64) -> Result<(), Failure> {
         let sent = Instant::now();
         let body = self.driver.post("/v1/jobs", &self.submission).await?;
-        self.samples.answered(self.window);
-        self.samples.request(self.window, sent, counted);
+        self.run.pulse.beat(Instant::now(), self.run.window);
+        self.samples.request(self.run.window, sent, counted);
         for result in decode::<SubmitAnswer>(&body)?.results {
             self.samples.submitted.push(accepted(result)?.0);
         }
@@ -171,7 +180,7 @@ impl<'a> Loop<'a> {
         let finished = items.len() as u64;
         let mut request = json!({ "items": items });
         if take_next {
-            request["claim"] = self.stage.claim(self.batch);
+            request["claim"] = self.run.stage.claim(self.batch);
         }
         let answer: LeasesAnswer = self.post("/v1/leases", request.to_string().as_bytes(), finished).await?;
         for (held, result) in held.iter().zip(answer.results) {
@@ -180,14 +189,15 @@ impl<'a> Loop<'a> {
                 Some(error) => return Err(Failure::Refused(error)),
             }
         }
+        self.samples.granted.extend(answer.jobs.iter().map(|granted| granted.job.id.0));
         Ok(answer.jobs)
     }
 
     async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &[u8], jobs: u64) -> Result<T, Failure> {
         let sent = Instant::now();
         let answer = self.driver.post(path, body).await?;
-        self.samples.answered(self.window);
-        self.samples.request(self.window, sent, jobs);
+        self.run.pulse.beat(Instant::now(), self.run.window);
+        self.samples.request(self.run.window, sent, jobs);
         decode(&answer)
     }
 }

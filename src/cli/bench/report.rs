@@ -80,7 +80,7 @@ impl Report {
             max_ms: percentile(&samples.latencies, 1.0),
             life_p50_ms: percentile(&samples.rounds, 0.5),
             life_p99_ms: percentile(&samples.rounds, 0.99),
-            longest_silence_ms: samples.longest_gap.as_secs_f64() * 1000.0,
+            longest_silence_ms: samples.longest_silence.as_secs_f64() * 1000.0,
             repeats: samples.repeats,
             acknowledged: samples.submitted.len(),
             missing,

@@ -1,6 +1,9 @@
 //! What a run measured.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -27,10 +30,11 @@ pub struct Samples {
     pub submitted: Vec<u64>,
     /// Of those, the ones whose success was acknowledged.
     pub finished: Vec<u64>,
-    /// When answers came, for the longest silence.
-    last_answer: Option<Instant>,
-    pub longest_gap: Duration,
+    /// Ids granted by claims, each as often as it was.
+    pub granted: Vec<u64>,
     pub window: Duration,
+    /// Silence of the whole cluster.
+    pub longest_silence: Duration,
     pub client_cpu: Duration,
 }
 
@@ -51,15 +55,6 @@ impl Samples {
         }
     }
 
-    /// An answer came: the silence before it may be the longest.
-    pub fn answered(&mut self, window: Window) {
-        let now = Instant::now();
-        if let Some(last) = self.last_answer.filter(|last| window.contains(*last)) {
-            self.longest_gap = self.longest_gap.max(now - last);
-        }
-        self.last_answer = Some(now);
-    }
-
     pub fn merge(&mut self, other: Samples) {
         self.latencies.extend(other.latencies);
         self.rounds.extend(other.rounds);
@@ -68,7 +63,7 @@ impl Samples {
         self.repeats += other.repeats;
         self.submitted.extend(other.submitted);
         self.finished.extend(other.finished);
-        self.longest_gap = self.longest_gap.max(other.longest_gap);
+        self.granted.extend(other.granted);
     }
 
     pub fn sort(&mut self) {
@@ -87,6 +82,50 @@ impl Window {
     }
 }
 
+/// The beat of acknowledgements over all loops: how long the cluster was silent, and when.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    last: Cell<Option<Instant>>,
+    longest: Cell<Duration>,
+    /// The longest silence since each disturbance.
+    rounds: RefCell<Vec<Duration>>,
+    stopped: Cell<bool>,
+}
+
+impl Pulse {
+    /// An answer came.
+    pub fn beat(&self, now: Instant, window: Window) {
+        let silence = self.last.replace(Some(now)).filter(|last| window.contains(*last)).map(|last| now - last);
+        let Some(silence) = silence else { return };
+        self.longest.set(self.longest.get().max(silence));
+        if let Some(round) = self.rounds.borrow_mut().last_mut() {
+            *round = silence.max(*round);
+        }
+    }
+
+    /// From now on silences belong to a new round.
+    pub fn begin_round(&self) {
+        self.rounds.borrow_mut().push(Duration::ZERO);
+    }
+
+    pub fn rounds(&self) -> Vec<Duration> {
+        self.rounds.borrow().clone()
+    }
+
+    pub fn longest(&self) -> Duration {
+        self.longest.get()
+    }
+
+    /// The loops end after their round.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+}
+
 /// The value below which a share of the sorted values lies, in milliseconds.
 pub fn percentile(sorted: &[u32], share: f64) -> Option<f64> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
@@ -100,6 +139,19 @@ fn micros(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_counts_for_the_round_it_ends_in() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let (pulse, window) = (Pulse::default(), Window { from: start, to: at(9000) });
+        pulse.beat(at(0), window);
+        pulse.beat(at(20), window);
+        pulse.begin_round();
+        pulse.beat(at(320), window);
+        pulse.beat(at(325), window);
+        assert_eq!((pulse.rounds(), pulse.longest()), (vec![Duration::from_millis(300)], Duration::from_millis(300)));
+    }
 
     #[test]
     fn percentiles_are_nearest_ranks() {
