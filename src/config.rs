@@ -20,6 +20,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::queue::limits::{POOL_SIZE_MAX, check_queue};
+
 pub use refusal::ConfigError;
 pub use typed::Overrides;
 
@@ -32,6 +34,9 @@ pub struct Config {
     pub listen: Addresses,
     /// What others are told; differs behind address translation, or where the node listens on every interface.
     pub advertise: Addresses,
+    /// Host names under which clients may reach this node, beside addresses and localhost: a request for another name is
+    /// refused, since it may be a web page's doing. The names in the members' api addresses are among them.
+    pub names: BTreeSet<String>,
     /// The founding members by rising id, this node among them. Empty: the node waits to be added.
     pub members: Vec<Member>,
     /// Form the cluster if this is the lowest founding id and every founder is pristine.
@@ -138,11 +143,13 @@ impl Config {
             peer: advertised("peer", typed.advertise_peer.or(file.advertise_peer), &listen.peer, id, own)?,
         };
         let (timing, pool_timeout_ms) = timing(typed.profile, &file.raft)?;
+        let names = names(file.names.unwrap_or_default(), &members, &advertise);
         let data_dir = required(typed.data_dir.or(file.data_dir), "data_dir")?;
         Ok(Self {
             id,
             listen,
             advertise,
+            names,
             members,
             init_if_new: typed.init_if_new,
             pool: pool_seed(file.pool, &timing, pool_timeout_ms)?,
@@ -306,6 +313,11 @@ fn advertised(
     }
 }
 
+fn names(typed: Vec<String>, members: &[Member], advertise: &Addresses) -> BTreeSet<String> {
+    let known = members.iter().map(|member| &member.addresses.api).chain([&advertise.api]);
+    typed.into_iter().chain(known.map(|address| address.host().to_owned())).collect()
+}
+
 /// The timers and the pool time-out of the profile, with single values laid over the timers.
 fn timing(profile: Option<String>, typed: &typed::Raft) -> Result<(Timing, u64), ConfigError> {
     let name = profile.or_else(|| typed.profile.clone()).unwrap_or_else(|| "lan".to_owned());
@@ -351,6 +363,14 @@ fn pool_seed(typed: typed::Pool, timing: &Timing, timeout_ms: u64) -> Result<Poo
     let queues = typed.queues.unwrap_or_else(|| vec![crate::queue::job::QUEUE_DEFAULT.to_owned()]);
     if queues.is_empty() {
         return Err(ConfigError::NoPoolQueues);
+    }
+    if let Some((queue, refusal)) =
+        queues.iter().find_map(|queue| Some((queue, check_queue("pool.queues", queue).err()?)))
+    {
+        return Err(ConfigError::BadQueue { queue: queue.clone(), why: refusal.to_string() });
+    }
+    if size > POOL_SIZE_MAX {
+        return Err(ConfigError::PoolSize { size, most: POOL_SIZE_MAX });
     }
     Ok(PoolSeed { active, size, queues, timeout_ms })
 }

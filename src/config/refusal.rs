@@ -48,6 +48,10 @@ pub enum ConfigError {
     PoolTimeout { timeout_ms: u64, least_ms: u64 },
     #[error("pool.queues is empty; name at least one queue, or set pool.size to 0 to run nothing")]
     NoPoolQueues,
+    #[error("{why}; rename the queue \"{queue}\"")]
+    BadQueue { queue: String, why: String },
+    #[error("pool.size is {size}; set it to at most {most}")]
+    PoolSize { size: u32, most: u32 },
     #[error("`shell` is \"{text}\"; set it to auto or to the absolute path of a shell")]
     BadShell { text: String },
     #[error("log level \"{text}\" is not understood; use error, warn, info, debug or trace")]

@@ -60,7 +60,7 @@ fn load_unknown_key_names_it_and_its_line() {
         "data_dir",
         "datadir",
         "node.toml, line 3: unknown field `datadir`, expected one of `id`, `data_dir`, `api`, `peer`, `advertise_api`, \
-         `advertise_peer`, `scratch_dir`, `shell`, `member`, `pool`, `raft`, `log`; correct the file and start again",
+         `advertise_peer`, `names`, `scratch_dir`, `shell`, `member`, `pool`, `raft`, `log`; correct the file and start again",
     );
 }
 
@@ -178,6 +178,21 @@ fn load_bad_timers_are_refused() {
 fn load_pool_timeout_below_kill_time_is_refused() {
     let error = load(&format!("{FILE}\n[pool]\ntimeout_ms = 1000\n")).expect_err("refused");
     assert_eq!(error, ConfigError::PoolTimeout { timeout_ms: 1_000, least_ms: 1_400 });
+}
+
+#[test]
+fn load_pool_that_cannot_be_is_refused() {
+    let with = |pool: &str| load(&format!("{FILE}\n[pool]\n{pool}\n"));
+    assert_eq!(with("queues = []"), Err(ConfigError::NoPoolQueues));
+    assert!(matches!(with("queues = [\"a b\"]"), Err(ConfigError::BadQueue { queue, .. }) if queue == "a b"));
+    assert!(matches!(with("size = 1000000"), Err(ConfigError::PoolSize { .. })));
+}
+
+#[test]
+fn load_names_include_those_of_addresses() {
+    let text = FILE.replacen("id = 1", "id = 1\nnames = [\"jobs.example\"]", 1);
+    let config = load(&text).expect("valid");
+    assert_eq!(config.names.iter().map(String::as_str).collect::<Vec<_>>(), ["127.0.0.1", "jobs.example"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub peer: Option<String>,
     pub advertise_api: Option<String>,
     pub advertise_peer: Option<String>,
+    pub names: Option<Vec<String>>,
     pub scratch_dir: Option<PathBuf>,
     pub shell: Option<String>,
     #[serde(default)]
