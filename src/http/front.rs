@@ -9,6 +9,7 @@ use super::{
     failure::Failure,
     forward::Forwarder,
     hub::Hub,
+    local::LocalPool,
     metrics::Metrics,
 };
 use crate::raft::{Consistency, LeaderInfo, Leadership, Node, ReadError, Role, View};
@@ -16,12 +17,14 @@ use crate::raft::{Consistency, LeaderInfo, Leadership, Node, ReadError, Role, Vi
 /// What the front door is given.
 pub struct Deps {
     pub node: Node,
+    pub pool: Box<dyn LocalPool>,
     /// Names beside addresses and localhost that a `Host` header may hold.
     pub names: Vec<String>,
 }
 
 pub struct Front {
     pub node: Node,
+    pub pool: Box<dyn LocalPool>,
     pub names: Vec<String>,
     pub hub: Hub,
     pub metrics: Metrics,
@@ -41,6 +44,7 @@ impl Front {
         Self {
             forwarder: Forwarder::new(deps.node.id()),
             node: deps.node,
+            pool: deps.pool,
             names: deps.names,
             hub: Hub::default(),
             metrics: Metrics::default(),

@@ -20,6 +20,7 @@ mod front;
 mod guard;
 mod handlers;
 mod hub;
+mod local;
 mod metrics;
 mod params;
 mod read;
@@ -34,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use front::{Deps, Front};
+pub use local::{LiveOutput, LocalPool};
 
 /// Serves the api address until `shutdown`, then lets requests under way end.
 pub async fn run(listener: TcpListener, deps: Deps, shutdown: CancellationToken) {

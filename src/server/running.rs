@@ -2,15 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use futures::future::BoxFuture;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{Phase, ServerError, doors::Doors};
 use crate::{
     api,
     clock::Clock,
     config::Config,
-    leader::{Duties, Seed, Setup, pool},
-    queue::command::PoolChange,
+    http,
+    leader::{Duties, Handover, Seed, Setup, pool},
+    queue::{command::PoolChange, ids::JobId},
     raft::{Founder, Node, NodeOptions, RaftOptions, StopReason},
     worker::{Runner, Supervisor},
 };
@@ -26,6 +29,8 @@ pub struct Running {
     node: Node,
     duties: Duties,
     runner: Runner,
+    clients: JoinHandle<()>,
+    clients_stop: CancellationToken,
 }
 
 impl Running {
@@ -43,12 +48,18 @@ impl Running {
     async fn open(config: &Config, doors: Doors, runner: Runner) -> Result<Self, ServerError> {
         let clock = Clock::system();
         let peer = TcpListener::from_std(doors.peer).map_err(ServerError::Runtime)?;
+        let api = TcpListener::from_std(doors.api).map_err(ServerError::Runtime)?;
         let node = Node::open(node_options(config, &clock)).await?;
         node.serve_peers(peer);
         node.seek_cluster(config.init_if_new);
         let duties = Duties::start(node.clone(), setup(config, clock, runner.clone()));
-        tracing::info!(node = config.id, api = ?doors.api.local_addr().ok(), peer = %config.advertise.peer, "node serves");
-        Ok(Self { node, duties, runner })
+        let pool = Box::new(OwnPool { handover: duties.handover(), live: duties.live_output() });
+        let names = config.names.iter().cloned().collect();
+        let clients_stop = CancellationToken::new();
+        let clients = http::run(api, http::Deps { node: node.clone(), pool, names }, clients_stop.clone());
+        let clients = tokio::spawn(clients);
+        tracing::info!(node = config.id, api = %config.advertise.api, peer = %config.advertise.peer, "node serves");
+        Ok(Self { node, duties, runner, clients, clients_stop })
     }
 
     /// Until told to stop, or until the node must not go on; then stops everything, in order.
@@ -92,9 +103,36 @@ impl Running {
 
     async fn stop(self) {
         self.duties.stop().await;
+        self.clients_stop.cancel();
+        if let Err(error) = self.clients.await {
+            tracing::error!(%error, "the front door ended badly");
+        }
         self.node.halt().await;
         self.runner.stop().await;
         tracing::info!("node stopped");
+    }
+}
+
+/// The pool as the front door sees it.
+struct OwnPool {
+    handover: Handover,
+    live: pool::LiveOutput,
+}
+
+impl http::LocalPool for OwnPool {
+    fn output(&self, job: JobId) -> BoxFuture<'_, Option<http::LiveOutput>> {
+        Box::pin(async move {
+            let tail = self.live.tail(job).await?;
+            Some(http::LiveOutput { stdout: tail.stdout, stderr: tail.stderr })
+        })
+    }
+
+    fn leave(&self, wait: Duration) -> BoxFuture<'_, Vec<JobId>> {
+        Box::pin(async move { self.handover.leave(wait).await.interrupted })
+    }
+
+    fn stay(&self) {
+        self.handover.stay();
     }
 }
 

@@ -1,6 +1,9 @@
 //! The cluster itself: GET /v1/cluster, POST /v1/cluster/init, members, transfer, snapshot; DELETE /v1/cluster/members/{id}
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::settings::pool_view;
 use crate::{
@@ -11,6 +14,11 @@ use crate::{
 
 /// New semantics apply only from a replicated feature level on (design 6); there has been one so far.
 const FEATURE_LEVEL: u32 = 1;
+
+/// How long a planned handover waits for running jobs (design 2.3).
+const JOBS_PATIENCE: Duration = Duration::from_secs(10);
+/// Of the request's time this much is kept for the handover itself and for jobs that must be stopped.
+const TRANSFER_TIME: Duration = Duration::from_secs(4);
 
 /// What this node knows, linearizable or not: a cluster in trouble must still be able to say so.
 pub async fn status(call: Call) -> Result<Reply, Failure> {
@@ -91,10 +99,23 @@ pub async fn remove(NumberPath(id): NumberPath, call: Call) -> Result<Reply, Fai
     Ok(Reply::json(&json!({ "id": id, "removed": true })))
 }
 
+/// Running jobs may end for a while first, in what is left of the request's time.
 pub async fn transfer(call: Call) -> Result<Reply, Failure> {
     let request: Transfer = call.decode_or_empty()?;
-    let leader = done(&call, call.front.node.transfer(request.to, call.context.deadline).await).await?;
-    Ok(Reply::json(&json!({ "leader": leader })))
+    let (node, pool) = (&call.front.node, &call.front.pool);
+    let interrupted = match node.office() {
+        Some(_) => pool.leave(jobs_patience(&call, request.now)).await,
+        None => Vec::new(),
+    };
+    let transferred = node.transfer(request.to, call.context.deadline).await;
+    pool.stay();
+    let leader = done(&call, transferred).await?;
+    Ok(Reply::json(&json!({ "leader": leader, "interrupted": interrupted })))
+}
+
+fn jobs_patience(call: &Call, now: bool) -> Duration {
+    let left = call.context.deadline.saturating_duration_since(Instant::now());
+    if now { Duration::ZERO } else { JOBS_PATIENCE.min(left.saturating_sub(TRANSFER_TIME)) }
 }
 
 /// Of the node that is asked: each keeps its own.

@@ -5,13 +5,18 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::{Field, JobDoc, JobParts, LogDoc},
     http::{
+        LiveOutput,
         call::Call,
         failure::Failure,
         params::{JobPath, Params},
         read::{self, Seen},
         reply::Reply,
     },
-    queue::{ids::JobId, job::Attempt, refusal::Refusal},
+    queue::{
+        ids::JobId,
+        job::{Attempt, Status},
+        refusal::Refusal,
+    },
     raft::View,
 };
 
@@ -90,18 +95,32 @@ struct OutputAnswer<'a> {
     exit_code: Option<i32>,
 }
 
-/// Of the newest attempt that left any.
+/// Of the command that runs now, which only the leader can show; else of the newest attempt that left any.
 pub async fn output(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
     let view = call.view().await?;
     let mut seen = find(&view, id, &[])?;
+    let current = seen.value.job.current() as u32;
+    if let Some(live) = call.front.pool.output(id).await {
+        let attempt = seen.value.job.current_op().runs().attempts;
+        return Ok(Reply::json(&of_running(current, attempt, &live)).at(seen.index));
+    }
+    let runs = matches!(seen.value.job.status(), Status::Running | Status::Canceling);
+    if runs && let Some(leader) = call.front.other_leader() {
+        return Err(call.elsewhere(leader).await);
+    }
     read::complete(&*seen.rows, &mut seen.value, &[Field::Ops]);
-    let (parts, current) = (&seen.value, seen.value.job.current() as u32);
+    let parts = &seen.value;
     let newest = parts.attempts.iter().filter_map(|(op, attempts)| attempts.last().map(|attempt| (*op, attempt)));
     let answer = match newest.max_by_key(|(_, attempt)| attempt.lease) {
         Some((op, attempt)) => of_attempt(op, attempt),
         None => OutputAnswer { op: current, attempt: 0, complete: false, stdout: None, stderr: None, exit_code: None },
     };
     Ok(Reply::json(&answer).at(seen.index))
+}
+
+fn of_running(op: u32, attempt: u32, live: &LiveOutput) -> OutputAnswer<'_> {
+    let (stdout, stderr) = (Some(&*live.stdout), Some(&*live.stderr));
+    OutputAnswer { op, attempt, complete: false, stdout, stderr, exit_code: None }
 }
 
 fn of_attempt(op: u32, attempt: &Attempt) -> OutputAnswer<'_> {
