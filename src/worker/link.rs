@@ -75,7 +75,9 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn start(options: Options) -> io::Result<Self> {
+    pub fn start(mut options: Options) -> io::Result<Self> {
+        // The supervisor and its commands are told of it, and have working directories of their own.
+        options.scratch = std::path::absolute(&options.scratch)?;
         scratch::prepare(&options.scratch)?;
         adopt_orphans_of_supervisors()?;
         let marker = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
