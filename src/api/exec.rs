@@ -66,6 +66,12 @@ impl ExecArgs {
                 return Err(("env", "a name must be non-empty and without `=`, and neither part may hold a zero byte"));
             }
         }
+        if self.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/')) {
+            return Err(("cwd", "a working directory is absolute: the submitter's own means nothing to the worker"));
+        }
+        if self.max_ram_mb == Some(0) {
+            return Err(("max_ram_mb", "0 leaves room for no command"));
+        }
         if self.timeout_s == Some(0) {
             return Err(("timeout_s", "a time-out is at least 1 second"));
         }

@@ -97,6 +97,8 @@ fn spec_refusals_name_the_field() {
         (r#"{"kind": "exec", "args": {}}"#, "args.argv"),
         (r#"{"kind": "exec", "args": 5}"#, "args"),
         (r#"{"argv": ["a"], "env": {"A=B": "c"}}"#, "env"),
+        (r#"{"argv": ["a"], "cwd": "srv"}"#, "cwd"),
+        (r#"{"argv": ["a"], "max_ram_mb": 0}"#, "max_ram_mb"),
         (r#"{"argv": ["a"], "meta": [1]}"#, "meta"),
         (r#"{"argv": ["a"], "delay_ms": 1, "run_at_ms": 2}"#, "run_at_ms"),
         (r#"{"argv": ["a"], "depends": [[0]]}"#, "depends[0][0]"),
