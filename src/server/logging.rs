@@ -17,9 +17,9 @@ pub fn start(log: &Log) {
     }
 }
 
-/// openraft tells at info what a node tells at debug: it is asked for by name, or keeps to warnings.
+/// openraft tells at info what a node tells at debug: it is asked for by name, or keeps to errors: it warns at every heartbeat that a dead member misses.
 fn quieted(level: &str) -> String {
-    if level.contains("openraft") { level.to_owned() } else { format!("openraft=warn,{level}") }
+    if level.contains("openraft") { level.to_owned() } else { format!("openraft=error,{level}") }
 }
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn openraft_is_quiet_until_it_is_asked_for() {
-        assert_eq!(quieted("debug"), "openraft=warn,debug");
+        assert_eq!(quieted("debug"), "openraft=error,debug");
         assert_eq!(quieted("info,openraft=debug"), "info,openraft=debug");
     }
 }
