@@ -28,6 +28,8 @@ mod reply;
 mod router;
 mod select;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

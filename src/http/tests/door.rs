@@ -1,0 +1,75 @@
+//! What every request must pass.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_with_a_request_is_said_in_json() {
+    let stage = Stage::formed(1).await;
+    let check = async |method: Method, path: &str, headers: &[(&str, &str)], body: &str, status: u16, code: &str| {
+        let answer = stage.send(0, method, path, headers, body).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{path}: {}", answer.text);
+        assert!(answer.header("raftq-index").contains('.'), "{path} says its index");
+        answer
+    };
+    check(Method::GET, "/v1/nothing", &[], "", 404, "not_found").await;
+    let wrong = check(Method::PUT, "/v1/jobs", &[], "{}", 405, "method_not_allowed").await;
+    assert!(wrong.header("allow").contains("GET") && wrong.header("allow").contains("POST"), "{wrong:?}");
+    let text = [("content-type", "text/plain")];
+    check(Method::POST, "/v1/jobs", &text, "{}", 415, "unsupported_media_type").await;
+    check(Method::POST, "/v1/jobs", &[], &"x".repeat((16 << 20) + 1), 413, "too_large").await;
+    check(Method::GET, "/v1/jobs", &[("host", "evil.example")], "", 403, "forbidden").await;
+    check(Method::POST, "/v1/jobs", &[("origin", "http://evil.example")], "{}", 403, "forbidden").await;
+    check(Method::GET, "/v1/jobs", &[("raftq-min-index", "other.1")], "", 410, "gone").await;
+    check(Method::GET, "/v1/jobs", &[("raftq-timeout-ms", "soon")], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs?colour=1", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs?fields=colour", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs?limit=0", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs?limit=x", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs/x", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs/77", &[], "", 404, "not_found").await;
+    check(Method::POST, "/v1/jobs", &[], "{", 400, "invalid").await;
+    check(Method::POST, "/v1/jobs/1/cancel", &[], r#"{"kil": true}"#, 400, "invalid").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_that_lies_ahead_is_awaited_until_the_deadline() {
+    let stage = Stage::formed(1).await;
+    let index = stage.get(0, "/v1/jobs").await;
+    let (cluster, at) = index.header("raftq-index").rsplit_once('.').expect("CLUSTER.N");
+    let ahead = format!("{cluster}.{}", at.parse::<u64>().expect("a number") + 1000);
+    let headers = [("raftq-min-index", ahead.as_str()), ("raftq-timeout-ms", "100")];
+    let answer = stage.send(0, Method::GET, "/v1/jobs", &headers, "").await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (504, "timeout"));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_origin_is_welcome_and_pristine_nodes_say_so() {
+    let stage = Stage::of(1).await;
+    let own = format!("http://{}", stage.nodes[0].api);
+    let answer = stage.send(0, Method::GET, "/healthz", &[("origin", own.as_str())], "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(stage.get(0, "/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let write = stage.send(0, Method::POST, "/v1/jobs", &[("raftq-timeout-ms", "200")], r#"{"sleep": 1}"#).await;
+    assert_eq!((write.status.as_u16(), write.code().as_str(), write.header("retry-after")), (503, "no_leader", "1"));
+    let cluster = stage.get(0, "/v1/cluster").await.ok();
+    assert_eq!((cluster["role"].as_str(), cluster["cluster"].is_null()), (Some("pristine"), true));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_what_was_asked() {
+    let stage = Stage::formed(1).await;
+    stage.submit(r#"{"sleep": 1}"#).await;
+    let metrics = stage.get(0, "/metrics").await;
+    for line in [
+        "raftq_is_leader 1\n",
+        "raftq_jobs{status=\"queued\"} 1\n",
+        "raftq_http_requests_total{route=\"/v1/jobs\",status=\"200\"} 1\n",
+        "raftq_log_sync_seconds_count ",
+    ] {
+        assert!(metrics.text.contains(line), "{line}: {}", metrics.text);
+    }
+    stage.end().await;
+}

@@ -1,0 +1,168 @@
+//! Claims, leases, and waiting for either.
+
+use serde_json::json;
+
+use super::*;
+
+const CLAIM: &str = r#"{"worker": {"id": "w1", "host": "h"}, "queues": ["default"], "start": true}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn life_of_a_job_under_a_lease() {
+    let stage = Stage::formed(1).await;
+    let id = stage
+        .submit(r#"{"name": "n", "meta": {"k": 1}, "ops": [{"kind": "a", "body": "x"}, {"kind": "b", "args": [1]}]}"#)
+        .await;
+    let granted = stage.post(0, "/v1/claim", CLAIM).await.ok();
+    let job = &granted["jobs"][0];
+    assert_eq!(
+        (&job["job"]["id"], &job["job"]["name"], &job["job"]["meta"]),
+        (&id.into(), &"n".into(), &json!({ "k": 1 }))
+    );
+    assert_eq!((&job["op"]["kind"], &job["op"]["body"], &job["op"]["attempts"]), (&"a".into(), &"x".into(), &1.into()));
+    let lease = &job["lease"];
+    let touch = json!({ "items": [{ "job": id, "lease": lease, "do": "touch", "log": [{ "type": "t", "text": "hello" }], "log_seq": 1, "progress": 0.5 }] });
+    let touched = stage.post(0, "/v1/leases", &touch.to_string()).await.ok();
+    assert_eq!((&touched["results"][0]["ok"], &touched["results"][0]["cancel"]), (&true.into(), &"none".into()));
+    let finish = json!({ "items": [{ "job": id, "lease": lease, "do": "finish", "outcome": "success", "result": { "r": 1 } }],
+                         "claim": { "worker": { "id": "w1" }, "queues": ["default"] } });
+    let finished = stage.post(0, "/v1/leases", &finish.to_string()).await.ok();
+    assert_eq!(finished["results"][0]["ok"], true);
+    let next = &finished["jobs"][0];
+    assert_eq!(
+        (&next["op"]["index"], &next["op"]["args"], &next["job"]["results"]),
+        (&1.into(), &json!([1]), &json!([{ "r": 1 }]))
+    );
+    let log = stage.get(0, &format!("/v1/jobs/{id}/log?after=0")).await.ok();
+    assert_eq!((&log["log"][0]["serial"], &log["log"][0]["text"]), (&1.into(), &"hello".into()));
+    let shown = stage.get(0, &format!("/v1/jobs/{id}")).await.ok();
+    assert_eq!(
+        (&shown["ops"][0]["result"], &shown["ops"][1]["status"], &shown["worker"]),
+        (&json!({ "r": 1 }), &"reserved".into(), &"w1".into())
+    );
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_16_made_up_leases_change_nothing() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x"}"#).await;
+    let calls = async |lease: u64| {
+        let items: Vec<_> = [
+            json!({ "do": "start" }),
+            json!({ "do": "touch" }),
+            json!({ "do": "finish", "outcome": "success" }),
+            json!({ "do": "release" }),
+            json!({ "do": "bury" }),
+        ]
+        .into_iter()
+        .map(|mut item| {
+            item["job"] = id.into();
+            item["lease"] = lease.into();
+            item
+        })
+        .collect();
+        let answer = stage.post(0, "/v1/leases", &json!({ "items": items }).to_string()).await.ok();
+        answer["results"].as_array().expect("results").iter().map(|result| result["error"].clone()).collect::<Vec<_>>()
+    };
+    for error in calls(4711).await {
+        assert_eq!(error["code"], "not_claimed");
+    }
+    let lease = stage.post(0, "/v1/claim", CLAIM).await.ok()["jobs"][0]["lease"].clone();
+    for error in calls(4711).await {
+        assert_eq!((&error["code"], &error["details"]["owner"]), (&"stale_lease".into(), &"w1".into()));
+    }
+    let finish = json!({ "items": [{ "job": id, "lease": lease, "do": "finish", "outcome": "success" }] }).to_string();
+    for _ in 0..2 {
+        assert_eq!(stage.post(0, "/v1/leases", &finish).await.ok()["results"][0]["ok"], true);
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_08_waiting_claim_gets_the_job_at_once_and_nobody_else() {
+    let stage = Stage::formed(1).await;
+    let wait =
+        |worker: &str| json!({ "worker": { "id": worker }, "queues": ["default"], "wait_ms": 10_000 }).to_string();
+    let (first, second) = (wait("first"), wait("second"));
+    let claims = async {
+        let first = stage.post(0, "/v1/claim", &first);
+        let second = async {
+            in_line(&stage, 1).await;
+            stage.post(0, "/v1/claim", &second).await
+        };
+        let submit = async {
+            in_line(&stage, 2).await;
+            let began = Instant::now();
+            let first = stage.submit(r#"{"kind": "x"}"#).await;
+            (began, first)
+        };
+        let pass_on = async |(began, id): (Instant, u64)| (began.elapsed(), id);
+        tokio::join!(first, second, async {
+            let submitted = pass_on(submit.await).await;
+            in_line(&stage, 1).await;
+            let second = stage.submit(r#"{"kind": "x"}"#).await;
+            (submitted, second)
+        })
+    };
+    let (first, second, ((_, id), later)) = tokio::time::timeout(PATIENCE, claims).await.expect("nobody waits in vain");
+    assert_eq!(first.ok()["jobs"][0]["job"]["id"], id);
+    assert_eq!(second.ok()["jobs"][0]["job"]["id"], later);
+    stage.end().await;
+}
+
+/// Until so many claims wait.
+async fn in_line(stage: &Stage, count: usize) {
+    let line = format!("raftq_waiting_claims {count}\n");
+    stage.until("claims in line", async || stage.get(0, "/metrics").await.text.contains(&line)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_claim_ends_empty_without_an_error() {
+    let stage = Stage::formed(1).await;
+    let began = Instant::now();
+    let claim = r#"{"worker": {"id": "w"}, "queues": ["default"], "wait_ms": 50}"#;
+    assert_eq!(stage.post(0, "/v1/claim", claim).await.ok(), json!({ "jobs": [] }));
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_claim_under_a_key_is_answered_once() {
+    let stage = Stage::formed(1).await;
+    let claim = r#"{"worker": {"id": "w"}, "queues": ["default"], "wait_ms": 10000}"#;
+    let key = [("idempotency-key", "w/1")];
+    let (first, id) = tokio::join!(stage.send(0, Method::POST, "/v1/claim", &key, claim), async {
+        in_line(&stage, 1).await;
+        stage.submit(r#"{"kind": "x"}"#).await
+    });
+    assert_eq!(first.ok()["jobs"][0]["job"]["id"], id);
+    stage.submit(r#"{"kind": "x"}"#).await;
+    let again = stage.send(0, Method::POST, "/v1/claim", &key, claim).await.ok();
+    assert_eq!(again["jobs"][0]["lease"], first.ok()["jobs"][0]["lease"]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_44_wait_for_a_job() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x"}"#).await;
+    let version = stage.get(0, &format!("/v1/jobs/{id}")).await.ok()["version"].clone();
+    let path =
+        |timeout: u64| format!("/v1/jobs/{id}/wait?since={version}&log_serial=0&fields=id,status&timeout_ms={timeout}");
+    let began = Instant::now();
+    assert_eq!(stage.get(0, &path(100)).await.ok(), json!({ "unchanged": true }));
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    assert_eq!(stage.get(0, &path(0)).await.ok(), json!({ "unchanged": true }));
+    let waiting = async {
+        stage
+            .until("a waiter", async || stage.get(0, "/metrics").await.text.contains("raftq_waiting_for_jobs 1\n"))
+            .await;
+        stage.post(0, &format!("/v1/jobs/{id}/cancel"), "").await.ok()
+    };
+    let long = path(30_000);
+    let (news, _) = tokio::join!(stage.get(0, &long), waiting);
+    assert_eq!(news.ok()["job"], json!({ "id": id, "status": "canceled" }));
+    assert_eq!(stage.get(0, &path(30_000)).await.ok()["job"]["status"], "canceled");
+    assert_eq!(stage.get(0, "/v1/jobs/99/wait").await.code(), "not_found");
+    stage.end().await;
+}
