@@ -134,8 +134,12 @@ fn too_many_names() -> Refusal {
     Refusal::Busy { message: message.into() }
 }
 
-/// Keeps the first answer to a key.
+/// Keeps the first answer to a key. A claim that found nothing has done nothing: one that waits is proposed under the same key
+/// until it finds something, and that is its answer.
 pub fn keep(step: &mut Step, key: &Key, answer: &Answer) {
+    if matches!(answer, Answer::Claimed(claimed) if claimed.is_empty()) {
+        return;
+    }
     let row = KeySlot { number: key.number, digest: key.digest, index: step.index, answer: answer.clone() };
     let slot = slot(step, key);
     step.state.changes.put(slot, Row::KeySlot(Box::new(row)));

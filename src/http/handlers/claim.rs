@@ -78,7 +78,7 @@ async fn work_came(call: &Call, place: &InLine<'_>, until: Instant) -> Result<bo
     }
 }
 
-/// An empty answer must not be kept under the client's key while it still waits: only what is handed out is proposed under it.
+/// Under one key each time: an empty answer is not kept, and the first that hands something out is.
 async fn propose(call: &Call, claim: &Claim, until: Instant) -> Result<(u64, Grants), Failure> {
     let deadline = call.context.deadline.max(until + Duration::from_secs(1));
     let committed = call.propose_keyed(call.context.key(&call.body), Command::Claim(claim.clone()), deadline).await?;
