@@ -8,6 +8,7 @@ mod work;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::{
@@ -19,9 +20,10 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deps, run};
+use super::{Deps, LiveOutput, LocalPool, run};
 use crate::{
     clock::Clock,
+    queue::ids::JobId,
     raft::{Founder, Node, NodeOptions, RaftOptions},
 };
 
@@ -93,7 +95,7 @@ impl Stage {
             let node = Node::open(options).await.expect("opens");
             node.serve_peers(peer);
             let stop = CancellationToken::new();
-            let deps = Deps { node: node.clone(), names: Vec::new() };
+            let deps = Deps { node: node.clone(), pool: Box::new(NoPool), names: Vec::new() };
             let door = tokio::spawn(run(api, deps, stop.clone()));
             nodes.push(Running { api: founder.api.clone(), node: Some(node), stop, door });
         }
@@ -185,6 +187,21 @@ impl Stage {
             }
         }
     }
+}
+
+/// Nodes here run no jobs by themselves.
+struct NoPool;
+
+impl LocalPool for NoPool {
+    fn output(&self, _job: JobId) -> BoxFuture<'_, Option<LiveOutput>> {
+        Box::pin(async { None })
+    }
+
+    fn leave(&self, _wait: Duration) -> BoxFuture<'_, Vec<JobId>> {
+        Box::pin(async { Vec::new() })
+    }
+
+    fn stay(&self) {}
 }
 
 async fn listener() -> TcpListener {
