@@ -107,6 +107,11 @@ pub enum Command {
     },
     Settings(SettingsChange),
     Worker(WorkerChange),
+    /// Keeps a submitter's environment under its digest, for specs that name it.
+    Environment {
+        digest: u128,
+        value: Json,
+    },
 }
 
 /// Take work (design 2.2, claim).

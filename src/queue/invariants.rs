@@ -88,6 +88,7 @@ impl State {
             && self.history == other.history
             && (&self.drain, &self.pool, &self.settings) == (&other.drain, &other.pool, &other.settings)
             && (&self.paused, &self.limits) == (&other.paused, &other.limits)
+            && self.environments == other.environments
             && (&self.workers, &self.waits, &self.learned) == (&other.workers, &other.waits, &other.learned)
     }
 }

@@ -54,6 +54,9 @@ pub const LIMIT_GROUPS_MAX: usize = 10_000;
 pub const SHAPES_MAX: usize = 10_000;
 pub const RESOURCE_GROUPS_MAX: usize = 10_000;
 pub const WORKERS_MAX: usize = 10_000;
+/// Distinct environments, and what one may weigh: Linux gives a command 128 KiB a variable, and most have a few.
+pub const ENVIRONMENTS_MAX: usize = 1_000;
+pub const ENVIRONMENT_BYTES_MAX: usize = 256 << 10;
 /// Workers say hello more often than this.
 pub const WORKER_TTL_MS_MAX: u64 = 86_400_000;
 pub const POOL_SIZE_MAX: u32 = 10_000;

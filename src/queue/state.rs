@@ -18,7 +18,7 @@ use super::{
     job::{Job, Needs, Policy, Shape},
     keys::{self, Keys},
     needs::{self, Learned},
-    ops::{self, worker::Workers},
+    ops::{self, environment::Environments, worker::Workers},
     order::Order,
     rows::{Changes, Counters, Row, RowKey, Rows},
     settings::{Drain, Pool, Settings},
@@ -42,6 +42,7 @@ pub struct State {
     /// Limit groups with a ceiling.
     pub(super) limits: BTreeMap<Arc<str>, u32>,
     pub(super) workers: Workers,
+    pub(super) environments: Environments,
     pub(super) waits: Waits,
     /// What resource groups have needed.
     pub(super) learned: BTreeMap<Arc<str>, Learned>,
@@ -118,6 +119,7 @@ impl State {
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
+        state.environments = Environments::load(rows);
         state.waits = Waits::load(rows, &state.live);
         state
     }
@@ -211,6 +213,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Limit { name, max } => ops::limit::limit(step, name, *max),
         Command::Settings(change) => ops::settings::settings(step, change),
         Command::Worker(change) => ops::worker::worker(step, change),
+        Command::Environment { digest, value } => ops::environment::environment(step, *digest, value),
     };
     waits::wake(step);
     let state = &mut *step.state;

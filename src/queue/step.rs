@@ -164,6 +164,7 @@ impl<'a> Step<'a> {
         if status == Status::Queued {
             let queue = &self.state.live[&id].shape.queue;
             self.ready.insert(queue.clone());
+            ops::impossible::bury(self, id);
         }
     }
 

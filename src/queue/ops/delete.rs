@@ -65,6 +65,9 @@ pub fn remove(step: &mut Step, id: JobId) {
         for group in &spec.groups {
             step.state.changes.delete(RowKey::Group(group.clone(), id));
         }
+        if let Some(digest) = spec.environment {
+            step.state.environments.release(&mut step.state.changes, digest);
+        }
     }
     let changes = &mut step.state.changes;
     changes.drop_job(id);

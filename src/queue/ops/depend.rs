@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::queue::{
     ids::JobId,
     job::{JobRef, Spec, Status},
-    ops::submit::Member,
+    ops::{environment, submit::Member},
     refusal::Refusal,
     step::Step,
 };
@@ -30,6 +30,7 @@ pub fn resolve(step: &Step, jobs: &[Member]) -> Links {
         .map(|(at, job)| {
             let spec = job.as_ref().map_err(Refusal::clone)?;
             spec.check()?;
+            environment::check(step, spec)?;
             check_name(spec, at, &names)?;
             targets(step, spec, at, &names)
         })

@@ -7,7 +7,7 @@ use crate::queue::{
     command::Edit,
     ids::JobId,
     job::{Job, OpStatus, Shape, Spec, Status},
-    ops::submit,
+    ops::{environment, submit},
     refusal::Refusal,
     rows::{Row, RowKey},
     step::{Found, Step},
@@ -37,6 +37,7 @@ fn edit_one(step: &mut Step, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal
 
 fn check(step: &Step, job: &Job, old: &Spec, new: &Spec) -> Result<(), Refusal> {
     new.check()?;
+    environment::check(step, new)?;
     if new.ops.len() != old.ops.len() {
         return Err(Refusal::invalid("ops", "an edit changes ops, their number stays"));
     }
@@ -68,6 +69,9 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
     let mut spec = new.clone();
     let stored = Arc::make_mut(&mut spec);
     (stored.submitted_by, stored.parent) = (old.submitted_by.clone(), old.parent);
+    let changes = &mut step.state.changes;
+    spec.environment.inspect(|digest| step.state.environments.take(changes, *digest));
+    old.environment.inspect(|digest| step.state.environments.release(changes, *digest));
     submit::create_limits(step, &spec);
     let draft = submit::build(step, &spec, id);
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));

@@ -212,6 +212,9 @@ fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     let id = step.next_job_id();
     let spec = depend::with_ids(signed(spec, &step.principal), on);
     create_limits(step, &spec);
+    if let Some(digest) = spec.environment {
+        step.state.environments.take(&mut step.state.changes, digest);
+    }
     for group in &spec.groups {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }

@@ -3,8 +3,10 @@
 //! After each entry the invariants are checked and the state is loaded anew from its rows: both must be the same replica.
 
 mod memory;
+mod pieces;
 mod script;
 mod trace;
+mod weight;
 mod words;
 
 use super::{

@@ -32,8 +32,28 @@ mod scripts {
     }
 
     scripts!(
-        submit, claim, leases, success, failure, release, expire, cancel, kick, bury, priority, archive, delete, edit,
-        settings, keys, depends, children, needs, workers, reads,
+        submit,
+        claim,
+        leases,
+        success,
+        failure,
+        release,
+        expire,
+        cancel,
+        kick,
+        bury,
+        priority,
+        archive,
+        delete,
+        edit,
+        settings,
+        keys,
+        depends,
+        children,
+        needs,
+        workers,
+        environments,
+        reads,
     );
 }
 
@@ -189,6 +209,9 @@ impl Script {
             "limit" => Command::Limit { name: text(args)?.as_str().into(), max: args.lookup_parse("max")? },
             "settings" => Command::Settings(settings(args)?),
             "worker" => Command::Worker(worker(args)?),
+            "environment" => {
+                Command::Environment { digest: number(args)?.into(), value: Json(text(args)?.as_str().into()) }
+            }
             _ => return Err(format!("unknown command {name}").into()),
         })
     }

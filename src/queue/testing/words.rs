@@ -67,6 +67,7 @@ fn set(spec: &mut Spec, key: &str, value: &str) -> Parsed<()> {
         "limits" => spec.limits = value.split(',').map(limit).collect::<Parsed<_>>()?,
         "delay" => spec.when = When::Delay(value.parse()?),
         "run_at" => spec.when = When::RunAt(WallMs(value.parse()?)),
+        "environment" => spec.environment = Some(value.parse()?),
         "comment" => spec.comment = Some(value.into()),
         "reason" => spec.reasons.push(Reason { source: "submit".into(), text: value.into(), at: WallMs(0) }),
         "as" => spec.batch_name = Some(value.into()),
