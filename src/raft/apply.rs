@@ -176,8 +176,7 @@ impl Work {
 
     fn replace(&self, hot: Hot) {
         let summary = hot.applied.summary();
-        let old = std::mem::replace(&mut *self.replica.hot_mut(), hot);
-        old.store.supersede();
+        self.replica.replace(hot).store.supersede();
         self.replica.bytes_since_snapshot.store(0, Ordering::Relaxed);
         self.replica.moved_to(summary);
     }

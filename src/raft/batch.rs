@@ -44,8 +44,9 @@ const IN_FLIGHT: usize = 3;
 const REQUESTS_MAX: usize = 2048;
 /// An entry is closed when its requests pass this; one request may be larger alone.
 const BYTES_MAX: usize = 1 << 20;
-/// Requests that may wait; more are refused as busy.
+/// Requests that may wait, and the memory they may take; more are refused as busy.
 const WAITING_MAX: usize = 16_384;
+const WAITING_KIB_MAX: usize = 256 << 10;
 
 /// A request that is committed and applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +90,10 @@ type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
 
 /// The callers' side.
 #[derive(Clone)]
-pub struct Proposals(mpsc::Sender<Proposal>);
+pub struct Proposals {
+    waiting: mpsc::Sender<Proposal>,
+    memory: Arc<Semaphore>,
+}
 
 /// The other side; one task.
 pub struct Proposer {
@@ -111,17 +115,24 @@ struct Tenure {
 pub fn channel(inner: Arc<Inner>) -> (Proposals, Proposer) {
     let (sender, waiting) = mpsc::channel(WAITING_MAX);
     let permits = Arc::new(Semaphore::new(IN_FLIGHT));
-    (Proposals(sender), Proposer { inner, waiting, gathered: VecDeque::new(), permits, tenure: None })
+    let memory = Arc::new(Semaphore::new(WAITING_KIB_MAX));
+    (
+        Proposals { waiting: sender, memory },
+        Proposer { inner, waiting, gathered: VecDeque::new(), permits, tenure: None },
+    )
 }
 
 impl Proposals {
     /// Proposes and waits until it is applied, or `deadline`.
     pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
         let bytes = codec::encoded_bytes(Format::ENTRY, &request);
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX) + 1;
+        // Held until the outcome is known, so that what is on its way counts too.
+        let _memory = self.memory.try_acquire_many(kib).map_err(|_| ProposeError::Busy)?;
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { request, bytes, fate: Arc::clone(&fate), reply };
-        self.0.try_send(proposal).map_err(|error| match error {
+        self.waiting.try_send(proposal).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
             mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { leader: None },
         })?;

@@ -134,7 +134,7 @@ impl Inner {
         let mut identity = self.identity.lock().expect("no holder of this lock panics");
         let mut changed = identity.clone();
         change(&mut changed);
-        let state = Arc::clone(&self.replica.hot().store);
+        let state = self.replica.store();
         self.data.identify_as(&self.log_db, &state, &changed).map_err(|error| {
             self.stop.because(StopReason::Disk(error.to_string()));
             PeerRefusal::Failed(error.to_string())

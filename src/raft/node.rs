@@ -96,6 +96,7 @@ impl Node {
             opened.stores.state_name,
         ));
         snapshots.remove_unfinished();
+        snapshots.set_aside_before(opened.log.purged())?;
         let machine = StateMachine::new(Arc::clone(&opened.replica), opened.applier.clone(), Arc::clone(&snapshots));
         let peers = Peers::default();
         let config = Arc::new(options.raft.openraft().validate()?);
@@ -375,7 +376,7 @@ impl Node {
         // Other clones may live on, but the databases' own threads end here.
         let closing = tokio::task::spawn_blocking(move || {
             inner.log_db.quiesce();
-            inner.replica.hot().store.quiesce();
+            inner.replica.store().quiesce();
         });
         if closing.await.is_err() {
             tracing::error!("a database did not close in order");
@@ -414,7 +415,7 @@ impl Opened {
         if stores.identity.removed {
             return Err(OpenError::Removed { id: node });
         }
-        let replica = Arc::new(Replica::load(Arc::clone(&stores.state))?);
+        let replica = Arc::new(Replica::load(Arc::clone(&stores.state), stop.clone())?);
         let (log, writer) = LogStore::open(Arc::clone(&stores.log), stop.clone())?;
         // What the log holds was not cut, so the next snapshot is due for all of it.
         replica.bytes_since_snapshot.store(log.bytes(), Ordering::Relaxed);

@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     state_rows::{META, PinnedRows, StoredRows},
+    stop::Stop,
     types::{LogId, Membership, StoredMembership},
 };
 use crate::{
@@ -110,9 +111,12 @@ pub struct Summary {
 
 pub struct Replica {
     hot: RwLock<Hot>,
+    /// The store of `hot`, for those who must not wait for apply.
+    store: Mutex<Arc<Store>>,
     summary: watch::Sender<Summary>,
     index: watch::Sender<u64>,
     batches: broadcast::Sender<Arc<AppliedBatch>>,
+    stop: Stop,
     /// Bytes of entries applied since the last snapshot.
     pub bytes_since_snapshot: AtomicU64,
 }
@@ -124,18 +128,19 @@ pub struct Reading<'a> {
 }
 
 impl Replica {
-    pub fn load(store: Arc<Store>) -> Result<Self, StorageError> {
-        let hot = Hot::load(store)?;
+    pub fn load(store: Arc<Store>, stop: Stop) -> Result<Self, StorageError> {
+        let hot = Hot::load(Arc::clone(&store))?;
         let index = watch::Sender::new(hot.applied.index());
         let summary = watch::Sender::new(hot.applied.summary());
         let batches = broadcast::Sender::new(BATCHES_MAX);
-        Ok(Self { hot: RwLock::new(hot), summary, index, batches, bytes_since_snapshot: AtomicU64::new(0) })
+        let (hot, store) = (RwLock::new(hot), Mutex::new(store));
+        Ok(Self { hot, store, summary, index, batches, stop, bytes_since_snapshot: AtomicU64::new(0) })
     }
 
     /// Looks at the state as it stands now.
     pub fn read(&self) -> Reading<'_> {
         let hot = self.hot();
-        let rows = Arc::new(PinnedRows::new(hot.store.pin()));
+        let rows = Arc::new(PinnedRows::new(hot.store.pin(), self.stop.clone()));
         Reading { hot, rows }
     }
 
@@ -159,6 +164,17 @@ impl Replica {
     /// Where the replica stood after its last chunk. Unlike [`Replica::read`] it never waits, so a stuck apply is seen.
     pub fn summary(&self) -> Summary {
         *self.summary.borrow()
+    }
+
+    /// The state store in use. Never waits for apply either.
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Puts another state in the place of this one; gives the old one.
+    pub(super) fn replace(&self, hot: Hot) -> Hot {
+        *self.store.lock().expect("no holder of this lock panics") = Arc::clone(&hot.store);
+        std::mem::replace(&mut *self.hot_mut(), hot)
     }
 
     pub(super) fn moved_to(&self, summary: Summary) {

@@ -17,7 +17,7 @@ use super::{
     replica::{Hot, Replica},
     snapshot_file::{self, Header, SnapshotError},
     state_rows::FAMILIES,
-    types::{SnapshotMeta, TypeConfig},
+    types::{LogId, SnapshotMeta, TypeConfig},
 };
 use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, Store, Synced};
 
@@ -42,6 +42,8 @@ pub struct Snapshots {
     replica: Arc<Replica>,
     applier: Applier,
     state_name: Mutex<StateName>,
+    /// How far the current snapshot reaches, as far as this process wrote it.
+    kept: Mutex<Option<LogId>>,
     incoming: AtomicU64,
 }
 
@@ -67,7 +69,15 @@ impl Snapshots {
         applier: Applier,
         state_name: StateName,
     ) -> Self {
-        Self { data, identity, replica, applier, state_name: Mutex::new(state_name), incoming: AtomicU64::new(0) }
+        Self {
+            data,
+            identity,
+            replica,
+            applier,
+            state_name: Mutex::new(state_name),
+            kept: Mutex::default(),
+            incoming: AtomicU64::new(0),
+        }
     }
 
     /// Pins the state as it is now, between two chunks of apply.
@@ -101,6 +111,18 @@ impl Snapshots {
         }
     }
 
+    /// Sets aside a snapshot that ends before the log begins: nothing can be made of the two, and the state is whole without
+    /// it. Raft builds a new one at its start.
+    pub fn set_aside_before(&self, purged: Option<LogId>) -> io::Result<()> {
+        match self.current()? {
+            Some(current) if current.meta.last_log_id < purged => {
+                tracing::warn!(meta = %current.meta, ?purged, "outdated snapshot is set aside");
+                fs::rename(self.current_path(), self.current_path().with_extension("outdated"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks a received file to its end.
     pub fn verify(&self, path: &Path) -> Result<Header, SnapshotError> {
         let (header, _) = snapshot_file::read(path, &mut |_, _, _| Ok(()))?;
@@ -113,6 +135,7 @@ impl Snapshots {
 
     /// Replaces the state by that of `file`: a new store beside the old one, filled, verified and flushed, then pointed at.
     pub async fn install(self: &Arc<Self>, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
+        let reach = meta.last_log_id;
         let (this, meta, path) = (Arc::clone(self), meta.clone(), file.path);
         let loading = tokio::task::spawn_blocking(move || {
             let hot = this.load(&meta, &path)?;
@@ -121,7 +144,7 @@ impl Snapshots {
         let (hot, path) = loading.await.map_err(io::Error::other)??;
         self.applier.replace(hot).await?;
         let this = Arc::clone(self);
-        tokio::task::spawn_blocking(move || this.keep(&path)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || this.keep(&path, reach)).await.map_err(io::Error::other)?.map(drop)
     }
 
     fn load(&self, meta: &SnapshotMeta, path: &Path) -> io::Result<Hot> {
@@ -140,12 +163,21 @@ impl Snapshots {
         Ok(hot)
     }
 
-    /// Gives a finished file the name of the current snapshot.
-    fn keep(&self, path: &Path) -> io::Result<()> {
+    /// Gives a finished file the name of the current snapshot, unless that one reaches further: a snapshot may arrive from
+    /// the leader while an older one is being built, and the log is already cut behind the newer.
+    fn keep(&self, path: &Path, reach: Option<LogId>) -> io::Result<SnapshotFile> {
+        let finished = SnapshotFile::open(path.to_path_buf())?;
+        let mut kept = self.kept.lock().expect("no holder of this lock panics");
+        if reach < *kept {
+            fs::remove_file(path)?;
+            return Ok(finished);
+        }
         if path != self.current_path() {
             fs::rename(path, self.current_path())?;
         }
-        File::open(self.data.snapshots())?.sync_all()
+        File::open(self.data.snapshots())?.sync_all()?;
+        *kept = reach;
+        Ok(SnapshotFile { path: self.current_path(), ..finished })
     }
 
     fn build(&self, pinned: &Pinned) -> io::Result<Snapshot> {
@@ -154,8 +186,9 @@ impl Snapshots {
         // The rule that makes a state store without a write-ahead log safe: the log is only cut behind a snapshot, and
         // a snapshot only counts once everything it holds is in the store's own files.
         pinned.store().flush()?;
-        self.keep(&path)?;
-        Ok(Snapshot { meta: header.meta(), snapshot: SnapshotFile::open(self.current_path())? })
+        let meta = header.meta();
+        let snapshot = self.keep(&path, meta.last_log_id)?;
+        Ok(Snapshot { meta, snapshot })
     }
 
     fn cluster(&self) -> crate::storage::ClusterId {

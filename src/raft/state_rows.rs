@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use super::stop::{Stop, StopReason};
 use crate::{
     codec::{self, Format},
     queue::{
@@ -70,19 +71,27 @@ mod kind {
 const KINDS_OF_MANY: [u8; 4] = [kind::RESULT, kind::ATTEMPT, kind::LOG, kind::REASON];
 const KINDS_OF_ONE: [u8; 4] = [kind::SPEC, kind::CHECKPOINT, kind::PROGRESS, kind::WAITS];
 
-/// Rows as they stand in the store now.
+/// Rows as they stand in the store now; for the apply thread, whose panic ends the process.
 pub struct StoredRows(pub Arc<Store>);
 
-/// Rows as they stood at one moment.
-pub struct PinnedRows(Pinned);
+/// Rows as they stood at one moment; for readers.
+pub struct PinnedRows {
+    pinned: Pinned,
+    stop: Stop,
+}
 
 impl PinnedRows {
-    pub fn new(pinned: Pinned) -> Self {
-        Self(pinned)
+    pub fn new(pinned: Pinned, stop: Stop) -> Self {
+        Self { pinned, stop }
     }
 
     pub fn pinned(&self) -> &Pinned {
-        &self.0
+        &self.pinned
+    }
+
+    /// A reader's panic ends only its own task, so the node is told as well.
+    fn noted<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        result.inspect_err(|error| self.stop.because(StopReason::Disk(error.to_string())))
     }
 }
 
@@ -100,11 +109,11 @@ impl Rows for StoredRows {
 impl Rows for PinnedRows {
     fn get(&self, key: &RowKey) -> Option<Row> {
         let (family, bytes) = locate(key);
-        readable(self.0.get(family, &bytes)).map(|bytes| row(&bytes))
+        readable(self.noted(self.pinned.get(family, &bytes))).map(|bytes| row(&bytes))
     }
 
     fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
-        scan(from, each, &mut |family, from, each| self.0.scan(family, from, each));
+        scan(from, each, &mut |family, from, each| self.noted(self.pinned.scan(family, from, each)));
     }
 }
 

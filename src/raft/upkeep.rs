@@ -193,7 +193,7 @@ impl Inner {
     }
 
     fn state_bytes(&self) -> u64 {
-        self.replica.hot().store.size_estimate()
+        self.replica.store().size_estimate()
     }
 
     /// How much room a majority of the voters has: of three, the second-best disk counts.

@@ -175,3 +175,45 @@ async fn hashes_are_compared_through_the_log() {
     cluster.agree().await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_whose_state_differs_stops_and_the_others_go_on() {
+    let raft = RaftOptions { hash_interval: Duration::from_millis(200), ..RaftOptions::test() };
+    let cluster = Cluster::formed(3, raft).await;
+    let (leader, odd) = (cluster.leader().await, cluster.follower().await);
+    odd.inner().replica.hot_mut().applied.hash ^= 1;
+    until("the odd one stops", async || {
+        leader.propose(submit(10), soon()).await.expect("commits");
+        matches!(*odd.stopped().borrow(), Some(StopReason::Diverged { .. }))
+    })
+    .await;
+    let right = cluster.running().filter(|node| node.id() != odd.id());
+    assert!(right.into_iter().all(|node| node.stopped().borrow().is_none()));
+    assert!(cluster.directory(odd.id()).join("log").exists(), "its data is kept");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_whose_apply_is_stuck_hands_over() {
+    let raft = RaftOptions { stall_ms: 400, ..RaftOptions::test() };
+    let cluster = Cluster::formed(3, raft).await;
+    let leader = cluster.leader().await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let stuck = leader.clone();
+    // Somebody who looks at the state for ever keeps apply from changing it.
+    let looking = std::thread::spawn(move || {
+        let hot = stuck.inner().replica.hot();
+        held.recv().expect_err("dropped when it is time");
+        drop(hot);
+    });
+    let pending = leader.clone();
+    let pending = tokio::spawn(async move { pending.propose(tick(), soon()).await });
+    let others = || cluster.running().filter(|node| node.id() != leader.id());
+    until("another leads", async || others().any(|node| node.status().role == Role::Leader)).await;
+    drop(release);
+    looking.join().expect("ends");
+    // It was committed all the same; only its answer had to wait.
+    pending.await.expect("ends").expect("applied in the end");
+    cluster.agree().await;
+    cluster.shutdown().await;
+}

@@ -1,5 +1,7 @@
 //! Snapshots: built, sent, verified, installed; and the log that they let go.
 
+use openraft::storage::RaftSnapshotBuilder;
+
 use super::*;
 use crate::{
     raft::{snapshot_file, state_rows::FAMILIES},
@@ -59,6 +61,21 @@ async fn snapshot_now_covers_what_is_applied() {
     let index = leader.propose(submit(10), soon()).await.expect("commits").index;
     assert!(leader.snapshot_now(soon()).await.expect("built") >= index);
     assert!(leader.status().snapshot.is_some_and(|snapshot| snapshot >= index));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_is_older_than_the_current_one_does_not_replace_it() {
+    let cluster = Cluster::formed(1, RaftOptions::test()).await;
+    let leader = cluster.leader().await;
+    let snapshots = leader.inner().snapshots.clone();
+    let mut early = snapshots.builder();
+    leader.propose(submit(10), soon()).await.expect("commits");
+    let newer = snapshots.builder().build_snapshot().await.expect("builds");
+    let older = early.build_snapshot().await.expect("builds");
+    assert!(older.meta.last_log_id < newer.meta.last_log_id);
+    let current = snapshots.current().expect("reads").expect("there is one");
+    assert_eq!(current.meta, newer.meta);
     cluster.shutdown().await;
 }
 
