@@ -180,7 +180,7 @@ async fn one_by_one(context: &Context, ids: &[u64], verb: &Verb) -> Outcome {
     while let Some((id, outcome)) = answers.next().await {
         progress.inc(1);
         match outcome {
-            Ok(answer) => results.push(done(context, id, &answer)?),
+            Ok(answer) => results.push(done(context, id, verb, &answer)?),
             Err(failure) => {
                 let Some(error) = failure.refusal().filter(|error| is_about_the_job(&error.code)) else {
                     return Err(failure);
@@ -203,10 +203,10 @@ async fn call(context: &Context, id: u64, verb: &Verb) -> Result<Value, Failure>
 }
 
 /// Prints one job's new status, and gives its result for `--json`.
-fn done(context: &Context, id: u64, answer: &Value) -> Result<Value, Failure> {
+fn done(context: &Context, id: u64, verb: &Verb, answer: &Value) -> Result<Value, Failure> {
     let changed = answer["changed"].as_bool().unwrap_or(true);
     if !context.output.is_json() {
-        let status = answer["job"]["status"].as_str().unwrap_or("gone");
+        let status = answer["job"]["status"].as_str().filter(|_| verb.name != "delete").unwrap_or("deleted");
         let remark = if changed { status.to_owned() } else { format!("{status} (unchanged)") };
         context.output.rows(&[], &[vec![id.to_string(), remark]])?;
     }

@@ -20,7 +20,7 @@ pub struct Context {
 impl Context {
     pub fn new(common: &Common, output: Output) -> Result<Self, Failure> {
         let mut options = Options::new(common.server.clone());
-        options.user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| !user.is_empty());
+        options.user = user();
         if let Some(timeout) = common.timeout {
             options.patience = options.patience.min(timeout);
         }
@@ -73,4 +73,9 @@ impl Context {
 
 fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, ClientError> {
     answer.json()
+}
+
+/// By the operating system's word, not the environment's.
+fn user() -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
 }

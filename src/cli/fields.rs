@@ -53,9 +53,11 @@ impl Job {
         self.last_attempt().and_then(|attempt| attempt["fail_reason"].as_str())
     }
 
-    /// The jobs it waits for.
-    pub fn blocked_by(&self) -> Vec<u64> {
-        self.0["blocked_by"].as_array().map_or_else(Vec::new, |ids| ids.iter().filter_map(Value::as_u64).collect())
+    /// Of the jobs it waits for, those that wait for somebody to kick them.
+    pub fn blocked_by_buried(&self) -> Vec<u64> {
+        let blockers = self.0["blocked_by"].as_array().map_or(&[][..], Vec::as_slice);
+        let buried = blockers.iter().filter(|blocker| blocker["status"] == "buried");
+        buried.filter_map(|blocker| blocker["id"].as_u64()).collect()
     }
 }
 

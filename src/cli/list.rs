@@ -14,8 +14,8 @@ use super::{
 pub struct ListArgs {
     #[command(flatten)]
     select: Selection,
-    /// Fields to show: `-o id,status,cwd`, or `-o +unique` to add to the usual ones
-    #[arg(long = "output", short, value_name = "FIELDS", allow_hyphen_values = true)]
+    /// Fields to show: `-o id,status,worker`, or `-o +unique` to add to the usual ones
+    #[arg(long = "output", short = 'o', value_name = "FIELDS", allow_hyphen_values = true)]
     fields: Option<String>,
     /// Archived jobs too
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     context::Context,
@@ -17,6 +17,9 @@ pub struct ShowArgs {
     /// Job ids, or ranges: 17 20-29
     #[arg(required = true, value_name = "ID")]
     ids: Vec<Ids>,
+    /// Every field, those too that nobody set
+    #[arg(long, short)]
+    all: bool,
     /// Print only what the command wrote to standard output and standard error
     #[arg(long)]
     output: bool,
@@ -26,7 +29,7 @@ pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
     let mut missing = false;
     for (index, id) in args.ids.iter().flat_map(|ids| ids.iter()).enumerate() {
         match context.read::<Value>(&format!("/v1/jobs/{id}"), &[]).await {
-            Ok(job) => print(context, &Job(job), index > 0, args.output)?,
+            Ok(job) => print(context, &Job(job), index > 0, &args)?,
             Err(failure) if failure.refusal().is_some() && args.ids.len() > 1 => {
                 context.output.note(&format!("job {id}: {failure}"));
                 missing = true;
@@ -37,8 +40,8 @@ pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
     Ok(Exit::ok_if(!missing))
 }
 
-fn print(context: &Context, job: &Job, again: bool, only_output: bool) -> Result<(), Failure> {
-    if only_output {
+fn print(context: &Context, job: &Job, again: bool, args: &ShowArgs) -> Result<(), Failure> {
+    if args.output {
         return print_output(context, job);
     }
     if context.output.is_json() {
@@ -47,7 +50,7 @@ fn print(context: &Context, job: &Job, again: bool, only_output: bool) -> Result
     if again {
         context.output.line("")?;
     }
-    Ok(context.output.record(&record(job))?)
+    Ok(context.output.record(&record(job, args.all))?)
 }
 
 fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
@@ -63,16 +66,32 @@ fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
 /// Shown first and in this order; the rest follows as the API has it.
 const FIRST: [&str; 8] = ["id", "name", "status", "queue", "priority", "groups", "blocked_by", "held_by"];
 
-fn record(job: &Job) -> Vec<(&str, String)> {
+/// What says nothing unless somebody set it, and what it then is.
+fn is_usual(name: &str, value: &Value) -> bool {
+    let usual = match name {
+        "lease_ms" => json!(60_000),
+        "lost_limit" => json!(3),
+        "rerun_on_loss" => json!(true),
+        "backoff" => json!({ "base_ms": 30_000, "cap_ms": 1_800_000 }),
+        "effective_needs" => json!({ "cores": 0, "disk_mb": 0, "ram_mb": 0, "time_s": 0 }),
+        "priority" | "attempts" => return false,
+        // They follow from the ops, or are for programs.
+        "kind" | "on_failure" | "changed_at" | "version" | "log_serial" => return true,
+        _ => return matches!(value, Value::Bool(false)) || *value == 0,
+    };
+    *value == usual
+}
+
+fn record(job: &Job, all: bool) -> Vec<(&str, String)> {
     let Some(fields) = job.0.as_object() else { return Vec::new() };
-    let told = |value: &Value| !value.is_null() && *value != Value::Array(Vec::new());
+    let is_told = |name: &str, value: &Value| {
+        !value.is_null() && *value != Value::Array(Vec::new()) && (all || !is_usual(name, value))
+    };
     let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
     let rest = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()) && *name != "ops");
-    let mut record: Vec<(&str, String)> = first
-        .chain(rest)
-        .filter(|(_, value)| told(value))
-        .map(|(name, value)| (name.as_str(), output::cell(name, value)))
-        .collect();
+    let told = first.chain(rest).filter(|(name, value)| is_told(name, value));
+    let mut record: Vec<(&str, String)> =
+        told.map(|(name, value)| (name.as_str(), output::cell(name, value))).collect();
     for (index, op) in job.ops().iter().enumerate() {
         record.push(("op", headline(index, op)));
         record.extend(outcome(op));
@@ -139,18 +158,17 @@ fn attempt(attempt: &Value) -> Vec<(&str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn record_begins_with_what_matters_and_ends_with_the_ops() {
         let job = Job(json!({
-            "attempts": 1, "id": 17, "queue": "default", "status": "buried", "name": "nightly", "groups": [], "blocked_by": null,
+            "attempts": 1, "id": 17, "lease_ms": 60_000, "lost": 0, "queue": "default", "status": "buried", "name": "nightly", "groups": [], "blocked_by": null,
             "ops": [{ "index": 0, "kind": "exec", "args": { "argv": ["ls", "/x"] }, "status": "queued", "retries_left": 0,
                       "history": [{ "exit_code": 2, "wall_ms": 1234, "stderr": "no such file\n", "stdout": "" }] }]
         }));
-        let record: Vec<String> = record(&job).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let record: Vec<String> =
+            record(&job, false).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             record,
             [

@@ -125,7 +125,10 @@ impl Blockers {
         if !self.is_blocked {
             return Ok(());
         }
-        for blocker in buried_blockers(context, id).await? {
+        // What its blockers have become is no change of its own.
+        let fields = [("fields", "blocked_by".to_owned())];
+        let job = Job(context.read(&format!("/v1/jobs/{id}"), &fields).await?);
+        for blocker in job.blocked_by_buried() {
             if !self.told.contains(&blocker) {
                 self.told.push(blocker);
                 context
@@ -135,29 +138,6 @@ impl Blockers {
         }
         Ok(())
     }
-}
-
-#[derive(Deserialize)]
-struct Page {
-    jobs: Vec<Value>,
-}
-
-async fn buried_blockers(context: &Context, id: u64) -> Result<Vec<u64>, Failure> {
-    let fields = [("fields", "id,status,blocked_by".to_owned())];
-    let job = Job(context.read(&format!("/v1/jobs/{id}"), &fields).await?);
-    let ids: Vec<String> = job.blocked_by().iter().map(u64::to_string).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let query = [("ids", ids.join(",")), ("fields", "id,status".to_owned())];
-    let page: Page = context.read("/v1/jobs", &query).await?;
-    Ok(page
-        .jobs
-        .into_iter()
-        .map(Job)
-        .filter(|blocker| blocker.status() == "buried")
-        .map(|blocker| blocker.id())
-        .collect())
 }
 
 /// One look: at once if the job is newer than `known` or final, else when it changes or `poll` is over.

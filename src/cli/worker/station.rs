@@ -112,10 +112,10 @@ impl<'a> Station<'a> {
         let mut give_up = None;
         loop {
             self.tell();
-            self.claim();
             if self.is_done() || give_up.is_some_and(|at| Instant::now() >= at) {
                 return self.end();
             }
+            self.claim();
             let wake = self.wake_at();
             tokio::select! {
                 (sent, (items, answer)) = answer_of(&mut self.telling) => self.answered(sent, items, answer)?,
