@@ -160,7 +160,7 @@ impl Counters {
 pub struct Changes {
     pub rows: BTreeMap<RowKey, Option<Row>>,
     /// Jobs whose every row goes (specs, results, attempts, logs, ...); applied before `rows`.
-    pub dropped_jobs: Vec<JobId>,
+    pub dropped_jobs: BTreeSet<JobId>,
     /// Idempotency names whose every slot goes; applied before `rows`.
     pub dropped_names: BTreeSet<(Arc<str>, Arc<str>)>,
 }
