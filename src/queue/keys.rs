@@ -143,11 +143,20 @@ pub fn keep(step: &mut Step, key: &Key, answer: &Answer) {
     let row = KeySlot { number: key.number, digest: key.digest, index: step.index, answer: answer.clone() };
     let slot = slot(step, key);
     step.state.changes.put(slot, Row::KeySlot(Box::new(row)));
+    note_use(step, key);
+}
+
+/// The name is in use: it is kept from now on for another quarter of an hour. A repeat is a use like the first time, else
+/// a client that repeats for longer than that would see its request take effect again.
+pub fn note_use(step: &mut Step, key: &Key) {
     let principal = step.principal.clone();
     let before = step.state.keys.known(&principal, &key.name);
     let highest = before.map_or(key.number, |known| known.highest.max(key.number));
-    let known =
-        KeyName { highest, used: ClusterMs(step.now().0.checked_next_multiple_of(USE_STEP_MS).unwrap_or(u64::MAX)) };
+    let used = ClusterMs(step.now().0.checked_next_multiple_of(USE_STEP_MS).unwrap_or(u64::MAX));
+    let known = KeyName { highest, used };
+    if before == Some(known) {
+        return;
+    }
     step.state.keys.set(&principal, &key.name, known);
     step.state.changes.put(RowKey::KeyName(principal, key.name.clone()), Row::KeyName(known));
 }

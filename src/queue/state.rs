@@ -188,7 +188,10 @@ fn answer(step: &mut Step, request: &Request) -> Answer {
             keys::keep(step, key, &answer);
             answer
         }
-        keys::Seen::Answered(answer) => answer,
+        keys::Seen::Answered(answer) => {
+            keys::note_use(step, key);
+            answer
+        }
         keys::Seen::Refused(refusal) => Answer::Refused(refusal),
     }
 }
