@@ -5,7 +5,7 @@ use crate::queue::{
     attempt::append_reason,
     command::CancelHow,
     ids::JobId,
-    job::{CancelSignal, LeaseEnd, Status},
+    job::{CancelSignal, LeaseEnd, OpStatus, Status},
     refusal::Refusal,
     step::{Found, Step},
 };
@@ -88,11 +88,12 @@ fn cancel_after(step: &mut Step, id: JobId, reason: Option<&str>) -> bool {
     true
 }
 
-/// Canceling already: only a second kill says anything new.
+/// Canceling already: only a second kill says anything new, and a third does not.
 fn escalate(step: &mut Step, id: JobId, how: CancelHow) -> bool {
-    let kill = matches!(how, CancelHow::Kill);
-    if kill {
+    let asked = &step.live(id).expect("its status was looked at").current_op().status;
+    let harder = how == CancelHow::Kill && matches!(asked, OpStatus::Canceling(_, CancelSignal::Term));
+    if harder {
         ask_to_stop(step, id, CancelSignal::Kill, None);
     }
-    kill
+    harder
 }
