@@ -102,7 +102,9 @@ impl<'a> Taker<'a> {
     fn grant(&mut self, step: &mut Step, id: JobId) -> Claimed {
         let (lease_id, now) = (step.next_lease_id(), step.now());
         let (claim, holder) = (self.claim, self.holder.clone());
-        let claimed = step.change(id, |job, writer| {
+        // What counts, learned and raised: else one claim would pack more than fits.
+        self.free.take(&step.state.needs(&step.live(id).expect("it was found free").shape));
+        step.change(id, |job, writer| {
             let length_ms = claim.lease_ms.unwrap_or(job.policy.lease_ms);
             let deadline = (!claim.pool).then(|| now.after(length_ms));
             job.hold = Hold::None;
@@ -112,13 +114,8 @@ impl<'a> Taker<'a> {
                 job.start(writer.clocks.wall);
             }
             let attempts = job.current_op().runs().attempts;
-            (
-                job.shape.needs,
-                Claimed { job: id, op: job.current() as u32, lease: lease_id, lease_ms: length_ms, attempts },
-            )
-        });
-        self.free.take(&claimed.0);
-        claimed.1
+            Claimed { job: id, op: job.current() as u32, lease: lease_id, lease_ms: length_ms, attempts }
+        })
     }
 }
 
