@@ -91,7 +91,7 @@ fn target(step: &Step, on: &JobRef, at: usize, names: &Names) -> Result<Target, 
 /// Members that no order can satisfy: each is refused with the circle that it stands in.
 ///
 /// Whoever only leads into a circle is refused by the planner, for the member it waits for.
-fn refuse_circles(jobs: &[Member], links: &mut Links) {
+pub fn refuse_circles(jobs: &[Member], links: &mut Links) {
     loop {
         let circles = circles(links, &unordered(links));
         if circles.is_empty() {

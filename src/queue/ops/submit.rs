@@ -55,18 +55,43 @@ fn plan(step: &Step, jobs: &[Member]) -> Plans {
         let plan = link.and_then(|targets| planner.plan(at, job.as_ref().map_err(Refusal::clone)?, targets));
         plans.push(plan);
     }
+    refuse_circles_of_twins(jobs, &mut plans);
     refuse_waiters(&mut plans);
     plans
 }
 
-/// Whoever waits for a member that is refused is refused as well, and whoever waits for that one.
+/// Members with one unique key become one job, and so may come to wait for themselves.
+fn refuse_circles_of_twins(jobs: &[Member], plans: &mut Plans) {
+    if !plans.iter().any(|plan| matches!(plan, Ok(Plan::Same(..)))) {
+        return;
+    }
+    let mut links: depend::Links = plans.iter().map(link).collect();
+    depend::refuse_circles(jobs, &mut links);
+    for (plan, link) in plans.iter_mut().zip(links) {
+        if let Err(refusal) = link {
+            *plan = Err(refusal);
+        }
+    }
+}
+
+/// A twin waits for whatever its first waits for, so it stands as waiting for that one.
+fn link(plan: &Result<Plan, Refusal>) -> Result<Vec<Target>, Refusal> {
+    match plan {
+        Err(refusal) => Err(refusal.clone()),
+        Ok(Plan::New(_, targets)) => Ok(targets.clone()),
+        Ok(Plan::Existing(..)) => Ok(Vec::new()),
+        Ok(Plan::Same(_, earlier)) => Ok(vec![Target::Member(*earlier)]),
+    }
+}
+
+/// Whoever waits for a member that is refused is refused as well, and whoever waits for that one, and a twin with the one
+/// that has its unique key.
 fn refuse_waiters(plans: &mut Plans) {
     let mut waiters: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, plan) in plans.iter().enumerate() {
-        let Ok(Plan::New(_, targets)) = plan else { continue };
-        for target in targets {
+        for target in link(plan).into_iter().flatten() {
             if let Target::Member(member) = target {
-                waiters.entry(*member).or_default().push(at);
+                waiters.entry(member).or_default().push(at);
             }
         }
     }
