@@ -1,3 +1,12 @@
-//! Tests without processes.
+//! Tests without processes: the core against a naive model of it and against itself, and the source against its own rules.
 
+mod agree;
+mod agreement;
+mod determinism;
+mod generate;
+mod promises;
+mod reference;
+mod regressions;
+mod simulation;
+mod store;
 mod tidy;

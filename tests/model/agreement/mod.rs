@@ -1,0 +1,8 @@
+//! The core and the model side by side: every entry goes to both, and afterwards they must have answered alike and hold
+//! the same jobs.
+
+mod compare;
+mod dry;
+mod pair;
+
+pub use pair::Pair;

@@ -1,0 +1,120 @@
+//! One log, given to both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raftq::queue::{
+    State,
+    applied::{Answer, Applied},
+    command::{Entry, Request},
+    ids::Index,
+    invariants,
+};
+
+use super::compare::{adopt, plain, same_jobs};
+use crate::{
+    generate::{EntrySeed, Hand},
+    promises::Promises,
+    reference::Model,
+    store::Store,
+};
+
+pub struct Pair {
+    pub model: Model,
+    pub core: State,
+    pub store: Store,
+    pub hand: Hand,
+    promises: Promises,
+    index: Index,
+    /// What was asked and what the core answered, for whoever reads a failure.
+    trace: Vec<String>,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        Self {
+            model: Model::default(),
+            core: State::default(),
+            store: Store::default(),
+            hand: Hand::new(),
+            promises: Promises::default(),
+            index: Index(0),
+            trace: Vec::new(),
+        }
+    }
+
+    /// Turns the seed into an entry, applies it on both sides, and compares.
+    pub fn step(&mut self, seed: &EntrySeed) -> Result<Entry, String> {
+        let (clocks, office) = self.hand.begin(seed);
+        self.index = Index(self.index.0 + 1);
+        self.model.begin(self.index, clocks, office);
+        let mut requests: Vec<Request> = Vec::new();
+        let mut mine = Vec::new();
+        for (key, step) in &seed.requests {
+            let request = self.hand.request(&self.model, *key, step);
+            let answer = self.model.request(&request);
+            self.hand.answered(&answer);
+            requests.push(request);
+            mine.push(answer);
+        }
+        let entry = Entry { clocks, office, requests };
+        self.compare(&entry, &mine)?;
+        Ok(entry)
+    }
+
+    /// An entry that is already made.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Applied, String> {
+        self.index = Index(self.index.0 + 1);
+        let mine = self.model.apply(self.index, entry);
+        self.compare(entry, &mine)
+    }
+
+    fn compare(&mut self, entry: &Entry, mine: &[Answer]) -> Result<Applied, String> {
+        let applied = self.apply_to_core(entry).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))?;
+        self.differ(entry, mine, &applied).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))?;
+        Ok(applied)
+    }
+
+    /// A panic of the core is a finding like any other: what led to it is what matters.
+    fn apply_to_core(&mut self, entry: &Entry) -> Result<Applied, String> {
+        let Entry { clocks, office, requests } = entry;
+        let (cluster, wall, node) = (clocks.cluster, clocks.wall, office.node);
+        self.trace
+            .push(format!("entry {}: cluster {cluster}, wall {wall}, node {node}, term {}", self.index, office.term));
+        let apply = AssertUnwindSafe(|| self.core.apply(&self.store, self.index, entry));
+        let applied = catch_unwind(apply).map_err(|panic| {
+            self.trace.extend(requests.iter().map(|request| format!("  {:?} {:?}", request.key, request.command)));
+            format!("the core panicked: {}", words(&*panic))
+        })?;
+        self.store.take(self.core.take_changes());
+        for (request, answer) in requests.iter().zip(&applied.answers) {
+            self.trace.push(format!("  {:?} {:?}\n    -> {answer:?}", request.key, request.command));
+        }
+        Ok(applied)
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        let check = AssertUnwindSafe(|| invariants::check(&self.core));
+        catch_unwind(check).map_err(|panic| format!("an invariant is broken: {}", words(&*panic)))
+    }
+
+    fn differ(&mut self, entry: &Entry, mine: &[Answer], applied: &Applied) -> Result<(), String> {
+        if applied.answers.len() != mine.len() {
+            return Err(format!("{} answers to {} requests", applied.answers.len(), mine.len()));
+        }
+        for (number, (mine, theirs)) in mine.iter().zip(&applied.answers).enumerate() {
+            let (mine, theirs) = (plain(mine), plain(theirs));
+            if mine != theirs {
+                return Err(format!("answer {number}: the model says {mine:?}, the core {theirs:?}"));
+            }
+        }
+        same_jobs(&self.model, &self.store)?;
+        self.check_invariants()?;
+        adopt(&mut self.model, &self.store);
+        self.promises.see(entry, applied, self.core.next_deadline(), &self.store)
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("in words of its own")
+}

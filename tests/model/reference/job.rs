@@ -1,0 +1,198 @@
+//! A job as the model keeps it: the submitter's words, and what has become of each op.
+
+use raftq::queue::{
+    applied::JobBrief,
+    ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
+    job::{CancelSignal, Hold, LeaseEnd, LogLine, Needs, Office, Spec, Status},
+};
+
+use super::Model;
+
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: JobId,
+    pub spec: Spec,
+    pub ops: Vec<Op>,
+    pub hold: Lasting,
+    pub version: Index,
+    pub received_at: WallMs,
+    pub changed_at: WallMs,
+    pub ended_at: Option<WallMs>,
+    pub archived: bool,
+    pub log: Vec<LogLine>,
+    /// Whether any op of it was ever started.
+    pub ever_started: bool,
+    /// For each op, for each of its dependencies: which job, and its final status once it had one.
+    pub depends: Vec<Vec<super::dependencies::Latch>>,
+    /// Floors that its failures have set.
+    pub raised: Needs,
+}
+
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub priority: Priority,
+    pub status: OpStatus,
+    pub attempts: u32,
+    /// When its last attempt was started.
+    pub exec_at: WallMs,
+    pub retries_used: u32,
+    pub lost: u32,
+    pub start_failures: u32,
+    /// The last lease that ended, and how.
+    pub last: Option<(LeaseId, LeaseEnd)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpStatus {
+    Queued,
+    Reserved(Lease),
+    Running(Lease),
+    Canceling(Lease, CancelSignal),
+    Success,
+    Error,
+    Canceled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub id: LeaseId,
+    pub worker: Box<str>,
+    /// The office of the pool that holds it, if one does.
+    pub office: Option<Office>,
+    pub length_ms: u64,
+    pub deadline: Option<ClusterMs>,
+    pub log_seq: u64,
+    /// After this op the rest is to be canceled.
+    pub cancel_after: bool,
+}
+
+/// A hold whose end the model may know only within a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    pub hold: Hold,
+    /// The true deadline is at most this much later.
+    pub slack_ms: u64,
+}
+
+impl Lasting {
+    pub fn exactly(hold: Hold) -> Self {
+        Self { hold, slack_ms: 0 }
+    }
+
+    /// Whether the core's hold is one that the model allows.
+    pub fn allows(&self, other: &Hold) -> bool {
+        match (&self.hold, other) {
+            (Hold::Delayed(earliest), Hold::Delayed(actual)) => {
+                earliest <= actual && actual.0 - earliest.0 <= self.slack_ms
+            }
+            (mine, theirs) => mine == theirs,
+        }
+    }
+}
+
+impl Job {
+    /// Design 2: scan in order; success skips; queued changes nothing; reserved and running set it, later ones override;
+    /// canceling, error and canceled set it and stop; all success = success.
+    pub fn status(&self) -> Status {
+        let mut status = Status::Queued;
+        for op in &self.ops {
+            match op.status {
+                OpStatus::Success | OpStatus::Queued => {}
+                OpStatus::Reserved(_) => status = Status::Reserved,
+                OpStatus::Running(_) => status = Status::Running,
+                OpStatus::Canceling(..) => return Status::Canceling,
+                OpStatus::Error => return Status::Error,
+                OpStatus::Canceled => return Status::Canceled,
+            }
+        }
+        if self.ops.iter().all(|op| op.status == OpStatus::Success) {
+            return Status::Success;
+        }
+        if status == Status::Queued { self.held_status() } else { status }
+    }
+
+    fn held_status(&self) -> Status {
+        match self.hold.hold {
+            Hold::None => Status::Queued,
+            Hold::Delayed(_) | Hold::RunAt(_) => Status::Delayed,
+            Hold::Blocked => Status::Blocked,
+            Hold::Buried => Status::Buried,
+        }
+    }
+
+    /// The op that is to run next, or runs: the first that has not succeeded.
+    pub fn current(&self) -> usize {
+        self.ops.iter().position(|op| op.status != OpStatus::Success).expect("a live job has an unfinished op")
+    }
+
+    /// Minimum over the unfinished ops, 0 if there is none.
+    pub fn priority(&self) -> Priority {
+        self.ops.iter().filter(|op| !op.is_final()).map(|op| op.priority).min().unwrap_or_default()
+    }
+
+    /// The op that somebody holds, and the lease.
+    pub fn held(&self) -> Option<(usize, &Lease)> {
+        self.ops.iter().enumerate().find_map(|(number, op)| op.lease().map(|lease| (number, lease)))
+    }
+
+    pub fn count_start(&mut self, op: usize, at: WallMs) {
+        self.ops[op].attempts += 1;
+        self.ops[op].exec_at = at;
+        self.ever_started = true;
+    }
+
+    pub fn brief(&self, changed: bool) -> JobBrief {
+        JobBrief { id: self.id, status: self.status(), version: self.version, changed }
+    }
+
+    /// Every unfinished op ends now; so does the job.
+    pub fn end_unfinished(&mut self, status: &OpStatus) {
+        for op in self.ops.iter_mut().filter(|op| !op.is_final()) {
+            op.status = status.clone();
+        }
+        self.hold = Lasting::exactly(Hold::None);
+    }
+}
+
+impl Op {
+    pub fn is_final(&self) -> bool {
+        matches!(self.status, OpStatus::Success | OpStatus::Error | OpStatus::Canceled)
+    }
+
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.status {
+            OpStatus::Reserved(lease) | OpStatus::Running(lease) | OpStatus::Canceling(lease, _) => Some(lease),
+            OpStatus::Queued | OpStatus::Success | OpStatus::Error | OpStatus::Canceled => None,
+        }
+    }
+
+    pub fn lease_mut(&mut self) -> Option<&mut Lease> {
+        match &mut self.status {
+            OpStatus::Reserved(lease) | OpStatus::Running(lease) | OpStatus::Canceling(lease, _) => Some(lease),
+            OpStatus::Queued | OpStatus::Success | OpStatus::Error | OpStatus::Canceled => None,
+        }
+    }
+}
+
+impl Model {
+    /// Marks a change of the job by this entry: version, time, and `ended_at` if and only if it is final.
+    pub(super) fn changed(&mut self, id: JobId) {
+        let (index, wall) = (self.index, self.now.wall);
+        let job = self.jobs.get_mut(&id).expect("only jobs that exist change");
+        job.version = index;
+        job.changed_at = wall;
+        match (job.status().is_final(), job.ended_at) {
+            (true, None) => job.ended_at = Some(wall),
+            (false, Some(_)) => job.ended_at = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+        if job.status().is_final() {
+            let end = (id, job.status());
+            self.ended.push(end);
+        }
+    }
+
+    pub(super) fn delayed(&self, ms: u64) -> Lasting {
+        Lasting::exactly(if ms == 0 { Hold::None } else { Hold::Delayed(ClusterMs(self.now.cluster.0 + ms)) })
+    }
+}

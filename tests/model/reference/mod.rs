@@ -1,0 +1,134 @@
+//! The queue once more, naively: written from `design.md` section 2 alone, never from the core's code.
+//!
+//! Jobs are a plain map that every question walks from end to end; there is no index, no order kept, nothing cached. What
+//! it shares with the core are the contract types that carry no rule (specs, commands, answers). Where the design leaves
+//! a number to the implementation (the jitter of a back-off) the model says a range and takes the core's number.
+//! A disagreement between the two is a bug in one of them, and the design says in which.
+
+mod cancel;
+mod children;
+mod claim;
+mod dependencies;
+mod job;
+mod keys;
+mod leases;
+mod needs;
+mod operator;
+mod plan;
+mod settings;
+mod submit;
+mod time;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use raftq::queue::{
+    applied::Answer,
+    command::{Clocks, Command, Entry, Request},
+    ids::{Index, JobId, LeaseId},
+    job::{Office, Status},
+    refusal::Refusal,
+    settings::{Drain, Pool, Settings},
+};
+
+pub use job::{Job, Lasting, Lease, Op, OpStatus};
+
+/// The whole queue.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Every job that exists, whatever its status.
+    pub jobs: BTreeMap<JobId, Job>,
+    pub last_job: JobId,
+    pub last_lease: LeaseId,
+    pub index: Index,
+    pub now: Clocks,
+    pub office: Office,
+    pub drain: Drain,
+    pub pool: Pool,
+    pub settings: Settings,
+    /// Paused queues; the empty name stands for all.
+    pub paused: BTreeSet<Arc<str>>,
+    pub limits: BTreeMap<Arc<str>, u32>,
+    learned: BTreeMap<Arc<str>, needs::Runs>,
+    keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
+    /// Jobs that the request at hand has ended; their dependents hear when it is done.
+    ended: Vec<(JobId, Status)>,
+    /// Who asks just now.
+    principal: Arc<str>,
+}
+
+impl Model {
+    /// Everything of an entry at once.
+    pub fn apply(&mut self, index: Index, entry: &Entry) -> Vec<Answer> {
+        self.begin(index, entry.clocks, entry.office);
+        entry.requests.iter().map(|request| self.request(request)).collect()
+    }
+
+    /// What an entry does before its first request: the clocks, and the grace of an earlier office's pool.
+    pub fn begin(&mut self, index: Index, clocks: Clocks, office: Office) {
+        self.index = index;
+        self.now = clocks;
+        self.enter_office(office);
+    }
+
+    pub fn request(&mut self, request: &Request) -> Answer {
+        self.principal = request.principal.clone();
+        match &request.key {
+            None => self.command(&request.command),
+            Some(key) => self.under_key(key, &request.command),
+        }
+    }
+
+    fn command(&mut self, command: &Command) -> Answer {
+        let answer = self.verb(command);
+        while let Some((id, status)) = self.ended.pop() {
+            self.wake_dependents(id, status);
+        }
+        answer
+    }
+
+    fn verb(&mut self, command: &Command) -> Answer {
+        match command {
+            Command::Tick { hold_wall } => self.tick(*hold_wall),
+            Command::Submit { jobs, atomic } => self.submit(jobs, *atomic),
+            Command::Claim(claim) => match self.claim(claim) {
+                Ok(claimed) => Answer::Claimed(claimed),
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            Command::Leases { items, claim } => self.leases(items, claim.as_ref()),
+            Command::Cancel { ids, how, reason: _ } => self.each(ids, |model, id| model.cancel(id, *how)),
+            Command::Kick { ids } => self.each(ids, Model::kick),
+            Command::Bury { ids, reason: _ } => self.each(ids, Model::bury),
+            Command::Priority { ids, priority } => self.each(ids, |model, id| model.reprioritize(id, *priority)),
+            Command::Archive { ids } => self.each(ids, Model::archive),
+            Command::Autoarchive(which) => self.autoarchive(which),
+            Command::Delete { ids } => self.delete(ids),
+            Command::Edit { id, edit } => self.each(&[*id], |model, id| model.edit(id, edit)),
+            Command::Drain { drained, reason } => self.set_drain(*drained, reason.clone()),
+            Command::Pause { queue, paused } => self.set_pause(queue.clone(), *paused),
+            Command::Pool(change) => self.set_pool(change),
+            Command::Limit { name, max } => self.set_limit(name.clone(), *max),
+            Command::Settings(change) => self.set_settings(change),
+            Command::Worker(_) | Command::Environment { .. } => Answer::Done,
+        }
+    }
+
+    fn each(
+        &mut self,
+        ids: &[JobId],
+        mut verb: impl FnMut(&mut Model, JobId) -> Result<raftq::queue::applied::JobBrief, Refusal>,
+    ) -> Answer {
+        Answer::Jobs(ids.iter().map(|id| verb(self, *id)).collect())
+    }
+
+    /// A job by id; what is not there is `not_found`, whichever verb asks.
+    fn job(&mut self, id: JobId) -> Result<&mut Job, Refusal> {
+        self.jobs.get_mut(&id).ok_or(Refusal::NotFound { id })
+    }
+
+    pub fn live(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter(|job| !job.status().is_final())
+    }
+}

@@ -1,0 +1,144 @@
+//! What an operator does to jobs: kick, bury, priority, archive, delete, edit.
+
+use raftq::queue::{
+    applied::{Answer, JobBrief},
+    command::{Autoarchive, Edit},
+    ids::{JobId, Priority, WallMs},
+    job::{Hold, Status},
+    refusal::Refusal,
+};
+
+use super::{
+    Model,
+    job::{Lasting, OpStatus},
+};
+
+impl Model {
+    /// Queued now: successes stay, the first unsuccessful op and those after it run again, retries and losses are reset,
+    /// attempts are kept. What is none of buried, delayed, error, canceled is skipped.
+    pub(super) fn kick(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        let kickable = matches!(job.status(), Status::Buried | Status::Delayed | Status::Error | Status::Canceled);
+        if !kickable || job.archived {
+            return Ok(job.brief(false));
+        }
+        let (was_final, unique) = (job.status().is_final(), job.spec.unique.clone());
+        if was_final && self.holder_of(unique.as_ref()).is_some() {
+            return Err(Refusal::Conflict { message: "".into() });
+        }
+        if was_final && let Some(full) = self.full() {
+            return Err(full);
+        }
+        let job = self.job(id)?;
+        for op in job.ops.iter_mut().skip_while(|op| op.status == OpStatus::Success) {
+            op.status = OpStatus::Queued;
+            op.retries_used = 0;
+            op.lost = 0;
+            op.start_failures = 0;
+        }
+        job.hold = Lasting::exactly(Hold::None);
+        self.changed(id);
+        if was_final {
+            self.reopen_dependencies(id);
+        }
+        self.settle(id);
+        Ok(self.jobs[&id].brief(true))
+    }
+
+    /// An operator may bury whatever has no lease.
+    pub(super) fn bury(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        let status = job.status();
+        match status {
+            Status::Success | Status::Error | Status::Canceled => return Err(Refusal::Finished { status }),
+            Status::Reserved | Status::Running | Status::Canceling => {
+                let owner = job.held().expect("it has a lease").1.worker.clone();
+                return Err(Refusal::Claimed { owner });
+            }
+            Status::Buried => return Ok(job.brief(false)),
+            Status::Queued | Status::Delayed | Status::Blocked => {}
+        }
+        job.hold = Lasting::exactly(Hold::Buried);
+        self.changed(id);
+        Ok(self.jobs[&id].brief(true))
+    }
+
+    /// Every queued and reserved op; running and final ones are left.
+    pub(super) fn reprioritize(&mut self, id: JobId, priority: Priority) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        let waits = |op: &&mut super::job::Op| matches!(op.status, OpStatus::Queued | OpStatus::Reserved(_));
+        let mut changed = false;
+        for op in job.ops.iter_mut().filter(waits) {
+            changed |= op.priority != priority;
+            op.priority = priority;
+        }
+        if changed {
+            self.changed(id);
+        }
+        Ok(self.jobs[&id].brief(changed))
+    }
+
+    pub(super) fn archive(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        let status = job.status();
+        if !status.is_final() {
+            return Err(Refusal::NotFinal { status });
+        }
+        let changed = !std::mem::replace(&mut job.archived, true);
+        if changed {
+            self.changed(id);
+        }
+        Ok(self.jobs[&id].brief(changed))
+    }
+
+    /// By end, strictly more than the age ago; a piece at a time.
+    pub(super) fn autoarchive(&mut self, which: &Autoarchive) -> Answer {
+        let now = self.now.wall.0;
+        let old = |end: u64| which.age_ms.is_none_or(|age| end.saturating_add(age) < now);
+        let mut eligible: Vec<_> = (self.jobs.values())
+            .filter(|job| job.status().is_final() && !job.archived)
+            .map(|job| (job.ended_at.expect("it is final"), job.id))
+            .filter(|(end, _)| old(end.0))
+            .collect();
+        eligible.sort();
+        let behind = |job: &(WallMs, JobId)| which.after.is_none_or(|after| *job > after);
+        let piece: Vec<_> = eligible.iter().copied().filter(behind).take(which.limit as usize).collect();
+        for (_, id) in &piece {
+            self.archive(*id).expect("it is final");
+        }
+        let left = (eligible.len() - piece.len()) as u64;
+        let next = piece.last().copied().filter(|_| left > 0 && piece.len() == which.limit as usize);
+        Answer::Archived { archived: piece.len() as u64, left, next }
+    }
+
+    /// Gone, and never comes back; those that go together do not stand in each other's way.
+    pub(super) fn delete(&mut self, ids: &[JobId]) -> Answer {
+        let mut going: Vec<JobId> = ids.iter().copied().filter(|id| self.may_go(*id).is_ok()).collect();
+        while let Some(at) = going.iter().position(|id| self.waits_for(*id, &going).is_some()) {
+            going.remove(at);
+        }
+        self.each(ids, |model, id| {
+            let brief = model.may_go(id)?;
+            match model.waits_for(id, &going) {
+                Some(by) if !going.contains(&id) => Err(Refusal::InUse { by }),
+                _ => {
+                    model.jobs.remove(&id);
+                    Ok(brief)
+                }
+            }
+        })
+    }
+
+    fn may_go(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        match job.held() {
+            Some(_) if job.status() == Status::Canceling => Err(Refusal::Canceling),
+            Some((_, lease)) => Err(Refusal::Claimed { owner: lease.worker.clone() }),
+            None => Ok(job.brief(true)),
+        }
+    }
+
+    pub(super) fn edit(&mut self, id: JobId, _edit: &Edit) -> Result<JobBrief, Refusal> {
+        Ok(self.job(id)?.brief(false))
+    }
+}

@@ -1,0 +1,204 @@
+//! What the property test found, in the smallest form, and what it would seldom find: one test a bug.
+
+use std::sync::Arc;
+
+use raftq::queue::{
+    applied::Answer,
+    command::{CancelHow, Claim, Clocks, Command, Entry, Free, Key, LeaseAction, LeaseItem, Report, Request, Wanted},
+    ids::{ClusterMs, JobId, LeaseId, WallMs},
+    job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status, When},
+    refusal::Refusal,
+};
+
+use crate::agreement::Pair;
+
+/// One log that both follow; every step is compared.
+struct Log {
+    pair: Pair,
+    cluster_ms: u64,
+    office: Office,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { pair: Pair::new(), cluster_ms: 1_000, office: Office { term: 1, node: 1, incarnation: 1 } }
+    }
+
+    fn entry(&mut self, requests: Vec<Request>) -> Vec<Answer> {
+        let wall = WallMs(1_700_000_000_000 + self.cluster_ms);
+        let clocks = Clocks { cluster: ClusterMs(self.cluster_ms), wall };
+        let entry = Entry { clocks, office: self.office, requests };
+        self.pair.apply(&entry).unwrap_or_else(|what| panic!("{what}")).answers
+    }
+
+    fn run(&mut self, command: Command) -> Answer {
+        self.entry(vec![request(command)]).remove(0)
+    }
+
+    fn submit(&mut self, jobs: Vec<Spec>) -> Answer {
+        self.run(Command::Submit { jobs: jobs.into_iter().map(|spec| Ok(Arc::new(spec))).collect(), atomic: false })
+    }
+
+    fn call(&mut self, job: u64, lease: u64, action: LeaseAction) -> Answer {
+        let item = LeaseItem { job: JobId(job), lease: LeaseId(lease), action };
+        self.run(Command::Leases { items: vec![item], claim: None })
+    }
+
+    fn status(&self, job: u64) -> Status {
+        self.pair.model.jobs[&JobId(job)].status()
+    }
+}
+
+fn request(command: Command) -> Request {
+    Request { principal: "alice".into(), key: None, command }
+}
+
+fn spec() -> Spec {
+    let op =
+        OpSpec { kind: "exec".into(), payload: Payload::Args(Json("{}".into())), priority: None, depends: Vec::new() };
+    Spec {
+        queue: "default".into(),
+        name: None,
+        groups: [].into(),
+        priority: None,
+        unique: None,
+        limits: Vec::new(),
+        needs: None,
+        policy: Policy::for_ops(1),
+        when: When::Now,
+        meta: None,
+        comment: None,
+        reasons: Vec::new(),
+        keep_output: false,
+        batch_name: None,
+        environment: None,
+        ops: vec![op],
+        submitted_by: None,
+        parent: None,
+    }
+}
+
+fn after(on: JobRef) -> Spec {
+    let mut spec = spec();
+    spec.ops[0].depends = vec![Depends { on, accept: FinalStatuses::default() }];
+    spec
+}
+
+fn claim(start: bool) -> Claim {
+    Claim {
+        worker: "w".into(),
+        host: "h".into(),
+        pid: 1,
+        pool: false,
+        wanted: Wanted::Queues(vec!["default".into()]),
+        kinds: None,
+        resource_groups: None,
+        max: 10,
+        lease_ms: None,
+        start,
+        free: None,
+    }
+}
+
+fn success(peak_ram_mb: Option<u64>) -> LeaseAction {
+    let report = Box::new(Report { peak_ram_mb, ..Report::default() });
+    LeaseAction::Success { result: None, jobs: Vec::new(), atomic_children: false, report }
+}
+
+fn cancel(job: u64, how: CancelHow) -> Command {
+    Command::Cancel { ids: vec![JobId(job)], how, reason: None }
+}
+
+/// It was found again until its batch was stored, and could be deleted, kicked and waited for.
+#[test]
+fn delete_twice_in_one_entry_second_finds_nothing() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    log.run(cancel(1, CancelHow::Waiting));
+    let delete = || request(Command::Delete { ids: vec![JobId(1)] });
+    let kick = request(Command::Kick { ids: vec![JobId(1)] });
+    let answers = log.entry(vec![delete(), delete(), kick]);
+    assert_eq!(answers[1], Answer::Jobs(vec![Err(Refusal::NotFound { id: JobId(1) })]));
+    assert_eq!(answers[2], Answer::Jobs(vec![Err(Refusal::NotFound { id: JobId(1) })]));
+}
+
+#[test]
+fn cancel_kill_third_time_changes_nothing() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    log.run(Command::Claim(claim(true)));
+    for changed in [true, true, false] {
+        let Answer::Jobs(jobs) = log.run(cancel(1, CancelHow::Kill)) else { panic!("jobs are answered") };
+        assert_eq!(jobs[0].as_ref().expect("it is canceled").changed, changed);
+    }
+}
+
+/// Only the first use counted, so that a patient client's request took effect twice (P7).
+#[test]
+fn key_repeated_for_longer_than_its_window_keeps_its_answer() {
+    let mut log = Log::new();
+    let key = Some(Key { name: "client".into(), number: 0, digest: 1 });
+    let submit = Command::Submit { jobs: vec![Ok(Arc::new(spec()))], atomic: false };
+    let submit = Request { key, ..request(submit) };
+    let first = log.entry(vec![submit.clone()]);
+    for _ in 0..4 {
+        log.cluster_ms += 10 * 60_000;
+        log.run(Command::Tick { hold_wall: false });
+        assert_eq!(log.entry(vec![submit.clone()]), first);
+    }
+}
+
+/// The grace of an old pool's lease is longer than the lease, and start cut it short (P10).
+#[test]
+fn start_under_a_new_office_does_not_shorten_the_grace() {
+    let mut log = Log::new();
+    let policy = Policy { lease_ms: 100, ..Policy::for_ops(1) };
+    log.submit(vec![Spec { policy, ..spec() }]);
+    log.run(Command::Claim(Claim { pool: true, ..claim(false) }));
+    log.office = Office { term: 2, node: 2, incarnation: 1 };
+    log.call(1, 1, LeaseAction::Start { host: None, pid: None });
+    log.cluster_ms += 1_000;
+    log.run(Command::Tick { hold_wall: false });
+    assert_eq!(log.status(1), Status::Running);
+}
+
+/// Room was reckoned by what the jobs asked for, and not by what their group had learned.
+#[test]
+fn claim_of_several_takes_learned_needs_from_what_is_free() {
+    let mut log = Log::new();
+    let grouped = || {
+        let policy = Policy { resource_group: Some("g".into()), ..Policy::for_ops(1) };
+        Spec { policy, needs: Some(Needs { ram_mb: 100, ..Needs::default() }), ..spec() }
+    };
+    log.submit(vec![grouped()]);
+    log.run(Command::Claim(claim(true)));
+    log.call(1, 1, success(Some(800)));
+    log.submit(vec![grouped(), grouped()]);
+    let free = Some(Free { ram_mb: Some(1_000), ..Free::default() });
+    let Answer::Claimed(claimed) = log.run(Command::Claim(Claim { free, ..claim(true) })) else { panic!("a claim") };
+    assert_eq!(claimed.len(), 1);
+}
+
+/// Every replica panicked: the twin of a refused member was taken to have an id.
+#[test]
+fn submit_waiting_for_the_twin_of_a_refused_member_is_refused() {
+    let mut log = Log::new();
+    let unique = |spec| Spec { unique: Some("u".into()), ..spec };
+    let wrong = Spec { queue: "-".into(), ..spec() };
+    let batch = vec![wrong, unique(after(JobRef::Back(1))), unique(spec()), after(JobRef::Back(1)), spec()];
+    let Answer::Submitted(results) = log.submit(batch) else { panic!("submissions are answered") };
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, false, false, true]);
+}
+
+/// It waited for itself, for ever (P12).
+#[test]
+fn submit_waiting_for_its_own_twin_is_refused() {
+    let mut log = Log::new();
+    let unique = |spec| Spec { unique: Some("u".into()), ..spec };
+    let first = unique(after(JobRef::Named("second".into())));
+    let second = Spec { batch_name: Some("second".into()), ..unique(spec()) };
+    let Answer::Submitted(results) = log.submit(vec![first, second, spec()]) else {
+        panic!("submissions are answered")
+    };
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
+}

@@ -1,0 +1,103 @@
+//! Rows in a plain map: what the state machine's disk is to the core, without a disk.
+
+use std::collections::BTreeMap;
+
+use raftq::queue::{
+    ids::JobId,
+    job::Job,
+    rows::{Changes, Row, RowKey, Rows},
+};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Store {
+    pub rows: BTreeMap<RowKey, Row>,
+}
+
+impl Store {
+    /// One stored batch.
+    pub fn take(&mut self, changes: Changes) {
+        for id in changes.dropped_jobs {
+            self.rows.retain(|key, _| job_of(key) != Some(id));
+        }
+        for (principal, name) in changes.dropped_names {
+            let of_name = |key: &RowKey| match key {
+                RowKey::KeyName(p, n) | RowKey::KeySlot(p, n, _) => *p == principal && *n == name,
+                _ => false,
+            };
+            self.rows.retain(|key, _| !of_name(key));
+        }
+        for (key, row) in changes.rows {
+            match row {
+                Some(row) => self.rows.insert(key, row),
+                None => self.rows.remove(&key),
+            };
+        }
+    }
+
+    /// Every job that exists, and whether its row stands among the live, the ended, or the archived.
+    pub fn jobs(&self) -> impl Iterator<Item = (Place, &Job)> {
+        self.rows.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Live(_), Row::Job(job)) => Some((Place::Live, &**job)),
+            (RowKey::Ended(_), Row::Job(job)) => Some((Place::Ended, &**job)),
+            (RowKey::Archived(_), Row::Job(job)) => Some((Place::Archived, &**job)),
+            _ => None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Live,
+    Ended,
+    Archived,
+}
+
+/// The job whose removal takes a row along: the key begins with its id.
+fn job_of(key: &RowKey) -> Option<JobId> {
+    match key {
+        RowKey::Live(id)
+        | RowKey::Ended(id)
+        | RowKey::Archived(id)
+        | RowKey::Spec(id)
+        | RowKey::Result(id, _)
+        | RowKey::Attempt(id, ..)
+        | RowKey::Log(id, _)
+        | RowKey::Reason(id, _)
+        | RowKey::Checkpoint(id)
+        | RowKey::Progress(id)
+        | RowKey::Waits(id) => Some(*id),
+        RowKey::KeyName(..)
+        | RowKey::KeySlot(..)
+        | RowKey::Counters
+        | RowKey::Drain
+        | RowKey::Pool
+        | RowKey::Settings
+        | RowKey::Paused(_)
+        | RowKey::Limit(_)
+        | RowKey::Learned(_)
+        | RowKey::Worker(_)
+        | RowKey::Environment(_)
+        | RowKey::EnvironmentUses(_)
+        | RowKey::EndedMinute(_)
+        | RowKey::EndedAt(..)
+        | RowKey::ArchivedAt(..)
+        | RowKey::Group(..)
+        | RowKey::Unique(..)
+        | RowKey::Waking(_) => None,
+    }
+}
+
+impl Rows for Store {
+    fn get(&self, key: &RowKey) -> Option<Row> {
+        self.rows.get(key).cloned()
+    }
+
+    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
+        let kind = std::mem::discriminant(from);
+        for (key, row) in self.rows.range(from.clone()..) {
+            if std::mem::discriminant(key) != kind || !each(key.clone(), row.clone()) {
+                return;
+            }
+        }
+    }
+}
