@@ -71,6 +71,7 @@ impl Duties {
             options,
             mode: mode_now,
             condition,
+            stop: stop.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(office::watch_office(queue.clone(), runner, office, stop.clone()));

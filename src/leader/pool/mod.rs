@@ -19,6 +19,7 @@
 //! with the state, which is the truth.
 
 mod outcome;
+mod request;
 mod runs;
 mod shift;
 mod table;
@@ -29,6 +30,7 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     door::{Proposed, Queue},
@@ -51,6 +53,8 @@ pub use runs::LiveOutput;
 pub const LOSS_GRACE: Duration = Duration::from_millis(500);
 /// Longer than any pool time-out in use; by then the new leader has given the leases up.
 const HAND_BACK_PATIENCE: Duration = Duration::from_secs(15);
+/// A node that stops does not wait so long for a leader to be found.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const HAND_BACK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who the pool is, and what it is built from.
@@ -92,6 +96,8 @@ pub struct Pool<Q> {
     pub options: Options,
     pub mode: watch::Receiver<Mode>,
     pub condition: watch::Sender<Condition>,
+    /// The node stops.
+    pub stop: CancellationToken,
 }
 
 impl<Q: Queue> Pool<Q> {
@@ -109,28 +115,33 @@ impl<Q: Queue> Pool<Q> {
     }
 
     /// Tells whoever leads what the office ended too early to tell.
-    async fn hand_back(&self, mut mail: Vec<LeaseItem>) {
-        let deadline = Instant::now() + HAND_BACK_PATIENCE;
-        while !mail.is_empty() && Instant::now() < deadline {
-            match self.queue.propose_anywhere(Command::Leases { items: mail.clone(), claim: None }).await {
+    async fn hand_back(&self, mail: Vec<Vec<LeaseItem>>) {
+        let patience = if self.stop.is_cancelled() { STOP_PATIENCE } else { HAND_BACK_PATIENCE };
+        let deadline = Instant::now() + patience;
+        for items in mail {
+            if !self.tell(&items, deadline).await {
+                let jobs: Vec<_> = items.iter().map(|item| item.job.0).collect();
+                tracing::warn!(?jobs, "no leader could be told how these ended; the queue takes them for lost");
+            }
+        }
+    }
+
+    /// Whether the queue has heard it.
+    async fn tell(&self, items: &[LeaseItem], deadline: Instant) -> bool {
+        while Instant::now() < deadline {
+            match self.queue.propose_anywhere(Command::Leases { items: items.to_vec(), claim: None }).await {
                 Proposed::Answered { answer: Answer::Leases { results, .. }, .. } => {
                     let refused = results.iter().filter(|result| result.is_err()).count();
-                    tracing::info!(told = mail.len(), refused, "pool handed back what it held");
-                    mail.clear();
+                    tracing::info!(told = items.len(), refused, "pool handed back what it held");
+                    return true;
                 }
                 Proposed::Answered { answer, .. } => {
                     tracing::error!(?answer, "pool's last words were not understood");
-                    mail.clear();
+                    return false;
                 }
                 Proposed::Never | Proposed::Unknown => tokio::time::sleep(HAND_BACK_EVERY).await,
             }
         }
-        if !mail.is_empty() {
-            let jobs: Vec<_> = mail.iter().map(|item| item.job.0).collect();
-            tracing::warn!(
-                ?jobs,
-                "no leader could be told how these ended; the queue takes them for lost and acts by their specs"
-            );
-        }
+        false
     }
 }

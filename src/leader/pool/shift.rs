@@ -18,7 +18,7 @@ use crate::{
     queue::{
         State,
         applied::{Answer, Claimed, Effect},
-        command::{Claim, Command, Wanted},
+        command::{Claim, Command, LeaseItem, Wanted},
         ids::LeaseId,
         job::OpStatus,
         refusal::Refusal,
@@ -110,7 +110,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 
     /// Stops every command, and gives what the queue has not been told, once the trees are gone.
-    pub async fn end(mut self) -> Vec<crate::queue::command::LeaseItem> {
+    pub async fn end(mut self) -> Vec<Vec<LeaseItem>> {
         self.sending = None;
         if let Err(error) = self.runner.kill_everything(super::LOSS_GRACE).await {
             tracing::error!(%error, "commands of a lost office do not end");

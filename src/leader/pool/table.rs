@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::request::first_request;
 use crate::queue::{
     applied::{Claimed, LeaseState},
     command::{LeaseAction, LeaseItem, Report},
@@ -99,10 +100,12 @@ impl Table {
         !self.outbox.is_empty()
     }
 
-    /// Takes what waits to be told, and remembers it until [`Self::answered`] or [`Self::unanswered`].
+    /// Takes what waits to be told, as much as one request may carry, and remembers it until [`Self::answered`] or
+    /// [`Self::unanswered`].
     pub fn send(&mut self) -> Vec<LeaseItem> {
-        debug_assert!(self.sent.is_empty(), "one request at a time");
-        self.sent = std::mem::take(&mut self.outbox);
+        assert!(self.sent.is_empty(), "one request at a time");
+        let later = self.outbox.split_off(first_request(&self.outbox));
+        self.sent = std::mem::replace(&mut self.outbox, later);
         self.sent.clone()
     }
 
@@ -179,11 +182,16 @@ impl Table {
         orders
     }
 
-    /// Everything not yet told, for whoever leads next. The table is empty afterwards.
-    pub fn take_mail(&mut self) -> Vec<LeaseItem> {
+    /// Everything not yet told, for whoever leads next, request by request. The table is empty afterwards.
+    pub fn take_mail(&mut self) -> Vec<Vec<LeaseItem>> {
         self.unanswered();
         self.held.clear();
-        std::mem::take(&mut self.outbox)
+        let mut requests = Vec::new();
+        while !self.outbox.is_empty() {
+            let later = self.outbox.split_off(first_request(&self.outbox));
+            requests.push(std::mem::replace(&mut self.outbox, later));
+        }
+        requests
     }
 
     fn grant(&mut self, grant: Grant) -> Option<Order> {
@@ -414,7 +422,25 @@ mod tests {
         table.ended(LeaseId(1), |_| success());
         table.send();
         table.ended(LeaseId(2), |_| LeaseAction::Release { delay_ms: 0, reason: Some("interrupted".into()) });
-        assert_eq!(leases(&table.take_mail()), [1, 2]);
+        assert_eq!(leases(&table.take_mail().concat()), [1, 2]);
         assert!(table.is_settled());
+    }
+
+    #[test]
+    fn request_carries_no_more_than_one_entry_should() {
+        let mut table = running(&[1, 2, 3, 4]);
+        let large = |bytes: usize| {
+            let report = Report { stdout: Some("x".repeat(bytes).into()), ..Report::default() };
+            LeaseAction::Success { result: None, jobs: Vec::new(), atomic_children: false, report: Box::new(report) }
+        };
+        for (lease, bytes) in [(1, 700_000), (2, 700_000), (3, 2_000_000), (4, 1)] {
+            table.ended(LeaseId(lease), |_| large(bytes));
+        }
+        assert_eq!(leases(&table.send()), [1]);
+        table.answered(&[OK], &[]);
+        assert_eq!(leases(&table.send()), [2]);
+        table.unanswered();
+        let mail: Vec<_> = table.take_mail().iter().map(|request| leases(request)).collect();
+        assert_eq!(mail, [vec![2], vec![3], vec![4]]);
     }
 }
