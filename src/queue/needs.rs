@@ -108,3 +108,40 @@ pub fn raised_ram_mb(before_mb: u64, peak_mb: u64) -> u64 {
 pub fn raised_time_s(before_s: u64) -> u64 {
     before_s.saturating_add(3600).min(super::limits::TIME_S_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(peaks: impl IntoIterator<Item = u64>) -> Learned {
+        let mut learned = Learned::default();
+        for peak_ram_mb in peaks {
+            learned.add(&Report { peak_ram_mb: Some(peak_ram_mb), wall_ms: Some(1_000), ..Report::default() });
+        }
+        learned
+    }
+
+    #[test]
+    fn learned_under_20_runs_recommends_the_maximum() {
+        assert_eq!(learned((1..19).chain([950])).ram_mb(), Some(1_000));
+    }
+
+    #[test]
+    fn learned_from_20_runs_recommends_the_95th_percentile() {
+        assert_eq!(learned((1..=10).chain(1..=10)).ram_mb(), Some(100));
+        assert_eq!(learned((1..20).chain([950])).ram_mb(), Some(100));
+        assert_eq!(learned((1..20).chain([950, 960])).ram_mb(), Some(1_000));
+        assert_eq!(learned(1..=20).time_s(), Some(1_800));
+        assert_eq!(learned([]).ram_mb(), None);
+    }
+
+    #[test]
+    fn ram_raised_is_twice_the_peak_and_a_gigabyte_at_least_and_never_lower() {
+        assert_eq!(raised_ram_mb(0, 300), 1_300);
+        assert_eq!(raised_ram_mb(0, 4_050), 8_100);
+        assert_eq!(raised_ram_mb(0, 8_192), 16_400);
+        assert_eq!(raised_ram_mb(0, 10_000), 13_000);
+        assert_eq!(raised_ram_mb(50_000, 300), 50_000);
+        assert_eq!(raised_ram_mb(0, u64::MAX), super::super::limits::RAM_MB_MAX);
+    }
+}

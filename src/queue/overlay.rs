@@ -122,3 +122,44 @@ fn job_ranges(id: JobId) -> [(RowKey, RowKey); 11] {
         (RowKey::Waits(id), RowKey::Waits(id)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::testing::Memory;
+
+    fn ended(at: u64) -> RowKey {
+        RowKey::EndedAt(WallMs(at), JobId(1))
+    }
+
+    fn scanned(changes: &Changes, rows: &Memory, from: u64, max: usize) -> Vec<u64> {
+        let mut seen = Vec::new();
+        changes.scan(rows, &ended(from), &mut |key, _| {
+            let RowKey::EndedAt(at, _) = key else { panic!("another kind: {key:?}") };
+            seen.push(at.0);
+            seen.len() < max
+        });
+        seen
+    }
+
+    #[test]
+    fn scan_merges_what_is_stored_with_what_changed() {
+        let mut rows = Memory::default();
+        for at in [2, 4, 6] {
+            rows.rows.insert(ended(at), Row::Mark);
+        }
+        rows.rows.insert(RowKey::ArchivedAt(WallMs(9), JobId(1)), Row::Mark);
+        let mut changes = Changes::default();
+        for at in [1, 3, 4, 7, 8] {
+            changes.put(ended(at), Row::Mark);
+        }
+        changes.delete(ended(6));
+        changes.delete(ended(7));
+        changes.put(RowKey::ArchivedAt(WallMs(3), JobId(1)), Row::Mark);
+        assert_eq!(scanned(&changes, &rows, 0, 99), [1, 2, 3, 4, 8]);
+        assert_eq!(scanned(&changes, &rows, 3, 99), [3, 4, 8]);
+        for max in 1..5 {
+            assert_eq!(scanned(&changes, &rows, 0, max), [1, 2, 3, 4, 8][..max], "stopped after {max}");
+        }
+    }
+}

@@ -14,11 +14,17 @@ pub struct Memory {
 
 impl Memory {
     pub fn store(&mut self, changes: Changes) {
-        self.rows.retain(|key, _| job(key).is_none_or(|id| !changes.dropped_jobs.contains(&id)));
-        self.rows.retain(|key, _| match key {
-            RowKey::KeySlot(principal, name, _) => !changes.dropped_names.contains(&(principal.clone(), name.clone())),
-            _ => true,
-        });
+        if !changes.dropped_jobs.is_empty() {
+            self.rows.retain(|key, _| job(key).is_none_or(|id| !changes.dropped_jobs.contains(&id)));
+        }
+        if !changes.dropped_names.is_empty() {
+            self.rows.retain(|key, _| match key {
+                RowKey::KeySlot(principal, name, _) => {
+                    !changes.dropped_names.contains(&(principal.clone(), name.clone()))
+                }
+                _ => true,
+            });
+        }
         for (key, row) in changes.rows {
             match row {
                 Some(row) => self.rows.insert(key, row),

@@ -1,0 +1,178 @@
+//! Stated limits, each hit: what is one too many is refused by name, and what is there stays as it is.
+
+use std::sync::Arc;
+
+use super::words;
+use crate::queue::{
+    applied::Answer,
+    command::{Command, Entry, Key, Request, WorkerChange},
+    ids::Index,
+    job::{Json, LEASE_MS_MIN, Spec},
+    limits,
+    refusal::Refusal,
+    rows::{KeyName, Row, RowKey, Rows},
+    state::State,
+    testing::{Bench, Memory},
+};
+
+/// A replica that is not reloaded after every entry: filling one up takes many.
+#[derive(Default)]
+struct Filled {
+    state: State,
+    rows: Memory,
+    index: u64,
+}
+
+impl Filled {
+    fn apply(&mut self, requests: Vec<Request>) -> Vec<Answer> {
+        self.index += 1;
+        let bench = Bench::default();
+        let entry = Entry { clocks: bench.clocks, office: bench.office, requests };
+        let answers = self.state.apply(&self.rows, Index(self.index), &entry).answers;
+        self.rows.store(self.state.take_changes());
+        answers
+    }
+
+    fn run(&mut self, command: Command) -> Answer {
+        self.apply(vec![request(None, command)]).remove(0)
+    }
+
+    /// Submits jobs made by `spec`, and gives the refusals.
+    fn submit(&mut self, numbers: std::ops::Range<usize>, spec: impl Fn(usize) -> Spec) -> Vec<Refusal> {
+        let jobs = numbers.map(|number| Ok(Arc::new(spec(number)))).collect();
+        let Answer::Submitted(results) = self.run(Command::Submit { jobs, atomic: false }) else {
+            panic!("a submission is answered for each job")
+        };
+        results.into_iter().filter_map(Result::err).collect()
+    }
+}
+
+fn request(key: Option<Key>, command: Command) -> Request {
+    Request { principal: "tester".into(), key, command }
+}
+
+fn spec(text: &str) -> Spec {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    words::spec(&words).expect("a spec of the test")
+}
+
+#[test]
+fn queues_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let named = |number: usize| Spec { queue: format!("q{number}").into(), ..spec("") };
+    assert_eq!(filled.submit(0..limits::QUEUES_MAX, named), []);
+    let refused = filled.submit(limits::QUEUES_MAX..limits::QUEUES_MAX + 1, named);
+    assert!(refused[0].to_string().contains("10000 queues"), "{refused:?}");
+    assert_eq!(filled.submit(0..1, named), [], "a known queue has room");
+}
+
+#[test]
+fn shapes_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let shaped = |number: usize| spec(&format!("disk={number}"));
+    assert_eq!(filled.submit(0..limits::SHAPES_MAX, shaped), []);
+    assert_eq!(filled.submit(limits::SHAPES_MAX..limits::SHAPES_MAX + 1, shaped)[0].code(), "busy");
+}
+
+#[test]
+fn limit_groups_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let ceiling = |number: usize| Command::Limit { name: number.to_string().into(), max: Some(1) };
+    filled.apply((0..limits::LIMIT_GROUPS_MAX).map(|number| request(None, ceiling(number))).collect());
+    let refused = filled.run(Command::Limit { name: "more".into(), max: Some(1) });
+    assert!(matches!(refused, Answer::Refused(why) if why.code() == "invalid"));
+    assert_eq!(filled.submit(0..1, |_| spec("limits=more:1"))[0].code(), "busy");
+    assert_eq!(filled.submit(0..1, |_| spec("limits=more,7:5")), [], "a group without a ceiling costs nothing");
+}
+
+#[test]
+fn workers_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let put = |id: String| WorkerChange::Put { id: id.into(), info: Json("{}".into()), ttl_ms: 1, resources: None };
+    let hello = |number: usize| request(None, Command::Worker(put(number.to_string())));
+    let answers = filled.apply((0..limits::WORKERS_MAX).map(hello).collect());
+    assert!(answers.iter().all(|answer| *answer == Answer::Done));
+    let refused = filled.run(Command::Worker(put("more".to_owned())));
+    assert!(matches!(refused, Answer::Refused(why) if why.code() == "busy"));
+    assert_eq!(filled.run(Command::Worker(put("7".to_owned()))), Answer::Done);
+}
+
+/// As many names as there may be.
+struct Names;
+
+impl Rows for Names {
+    fn get(&self, _: &RowKey) -> Option<Row> {
+        None
+    }
+
+    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
+        if !matches!(from, RowKey::KeyName(..)) {
+            return;
+        }
+        let principal: Arc<str> = "tester".into();
+        for number in 0..limits::KEY_NAMES_MAX {
+            let key = RowKey::KeyName(principal.clone(), format!("{number:06x}").into());
+            if !each(key, Row::KeyName(KeyName::default())) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn key_names_at_their_limit_refuse_one_more_and_never_evict() {
+    let mut filled = Filled { state: State::load(&Names), ..Filled::default() };
+    let key = |number: usize| Key { name: format!("{number:06x}").into(), number: 1, digest: 0 };
+    let asked = |number| request(Some(key(number)), Command::Drain { drained: false, reason: None });
+    let refused = filled.apply(vec![asked(limits::KEY_NAMES_MAX)]).remove(0);
+    assert!(matches!(refused, Answer::Refused(why) if why.code() == "busy"));
+    assert!(matches!(filled.apply(vec![asked(0)]).remove(0), Answer::Drain(_)), "a known name has room");
+    assert_eq!(filled.state.key_names(), limits::KEY_NAMES_MAX);
+}
+
+#[test]
+fn environments_at_their_limit_refuse_one_more_until_one_is_unused() {
+    let mut filled = Filled::default();
+    let environment = |number: usize| Command::Environment { digest: number as u128, value: Json("{}".into()) };
+    for number in 0..limits::ENVIRONMENTS_MAX {
+        assert_eq!(filled.run(environment(number)), Answer::Done);
+    }
+    let named = |number: usize| Spec { environment: Some(number as u128), ..spec("") };
+    assert_eq!(filled.submit(0..limits::ENVIRONMENTS_MAX, named), []);
+    assert!(matches!(filled.run(environment(5_000)), Answer::Refused(why) if why.code() == "busy"));
+    filled.run(Command::Delete { ids: vec![crate::queue::ids::JobId(1)] });
+    assert_eq!(filled.run(environment(5_000)), Answer::Done);
+    assert_eq!(filled.submit(0..1, named)[0].code(), "invalid", "the unused one has made room");
+}
+
+#[test]
+fn spec_beyond_a_limit_is_refused_by_name() {
+    let many = |count: usize, text: &str| vec![text; count].join(",");
+    let name = "x".repeat(limits::NAME_BYTES_MAX + 1);
+    let cases = [
+        (format!("ops={}", many(limits::OPS_MAX + 1, "exec")), "ops"),
+        (format!("depends={}", many(limits::DEPENDS_MAX + 1, "0:1")), "ops[0].depends"),
+        (format!("limits={}", many(limits::LIMITS_PER_JOB_MAX + 1, "a")), "limits"),
+        (format!("queue={}", "q".repeat(limits::QUEUE_NAME_BYTES_MAX + 1)), "queue"),
+        (format!("name={name}"), "name"),
+        (format!("unique={name}"), "unique"),
+        (format!("groups={name}"), "groups"),
+        (format!("comment={}", "x".repeat(limits::TEXT_BYTES_MAX + 1)), "comment"),
+        (format!("lease={}", LEASE_MS_MIN - 1), "lease_ms"),
+        (format!("run_at={}", u64::MAX), "run_at_ms"),
+        ("priority=9007199254740992".to_owned(), "priority"),
+    ];
+    for (text, wanted) in cases {
+        match spec(&text).check() {
+            Err(Refusal::Invalid { field, .. }) => assert_eq!(&*field, wanted),
+            other => panic!("{wanted}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn spec_of_more_than_a_mebibyte_is_too_large() {
+    let mut large = spec("");
+    large.ops[0].payload = crate::queue::job::Payload::Text("x".repeat(limits::JOB_BYTES_MAX).into());
+    assert_eq!(large.check().unwrap_err().code(), "too_large");
+}
