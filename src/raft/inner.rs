@@ -47,6 +47,8 @@ pub struct Inner {
     /// Whether this node's wall clock is far off the other members'.
     pub wall_clock_off: watch::Sender<bool>,
     pub lease: LeaseClock,
+    /// The leader to whose process this node holds a line (see [`super::crash_hint`]).
+    pub line_to: watch::Sender<Option<u64>>,
     /// The way into the log, once there is one.
     pub proposals: OnceLock<Proposals>,
     /// Random at each start of the process; part of the office.

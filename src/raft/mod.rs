@@ -37,11 +37,10 @@
 //!
 //! It knows no verb of the queue (but which commands may pass when disks are full), starts no tick (the leader's duties do),
 //! and forwards nothing: a node that does not lead says who does.
-//! Failover by the evidence of a dead process (engine-notes 7) is not here yet; its place is [`peer`], which sees
-//! connections refused, and [`upkeep`], which would start the election.
 
 mod apply;
 mod batch;
+mod crash_hint;
 mod inner;
 mod lease;
 mod log_store;

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     apply::{Applier, ApplyThread},
     batch::{self, Committed, Proposals, ProposeError},
+    crash_hint,
     inner::{Inner, Raft},
     lease::LeaseClock,
     log_store::{self, LogStore, LogWriter},
@@ -143,6 +144,7 @@ impl Node {
             space: watch::Sender::new(Space::Plenty),
             wall_clock_off: watch::Sender::new(false),
             lease: LeaseClock::default(),
+            line_to: watch::Sender::new(None),
             proposals: OnceLock::new(),
             incarnation: rand::random(),
         });
@@ -160,6 +162,9 @@ impl Node {
         node.spawn(asker.run());
         node.spawn(Upkeep::new(Arc::clone(&node.inner)).run());
         node.spawn(watch_leadership(Arc::clone(&node.inner)));
+        if node.inner.options.raft.crash_hint {
+            node.spawn(crash_hint::watch(Arc::clone(&node.inner)));
+        }
         node
     }
 

@@ -44,6 +44,8 @@ pub struct RaftOptions {
     pub log_keep_bytes: u64,
     /// A leader whose disk or state machine made no progress for this long should not lead.
     pub stall_ms: u64,
+    /// Whether a voter that sees the leader's process gone asks for the office at once, without waiting for its timer.
+    pub crash_hint: bool,
     /// How often the members' state hashes are compared.
     pub hash_interval: Duration,
     /// New work is refused below this much free space on a majority's disks, finishing below the second.
@@ -68,6 +70,7 @@ impl RaftOptions {
             snapshot_interval: Duration::from_secs(600),
             log_keep_bytes: 64 << 20,
             stall_ms: 2_000,
+            crash_hint: true,
             hash_interval: Duration::from_secs(10),
             space_low_bytes: 512 << 20,
             space_full_bytes: 128 << 20,

@@ -217,3 +217,22 @@ async fn leader_whose_apply_is_stuck_hands_over() {
     cluster.agree().await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_whose_process_died_is_followed_before_any_timer_runs_out() {
+    // No timer of these decides anything within the test's patience.
+    let slow =
+        RaftOptions { heartbeat_ms: 1_000, election_min_ms: 60_000, election_max_ms: 90_000, ..RaftOptions::test() };
+    let mut cluster = Cluster::formed(3, slow).await;
+    let leader = cluster.leader().await.id();
+    until("every voter holds a line to the leader", async || {
+        let mut others = cluster.running().filter(|node| node.id() != leader);
+        others.all(|node| *node.inner().line_to.borrow() == Some(leader))
+    })
+    .await;
+    cluster.halt(leader).await;
+    let begun = Instant::now();
+    cluster.leader().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    cluster.shutdown().await;
+}
