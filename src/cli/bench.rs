@@ -21,7 +21,7 @@ use clap::{Args, Subcommand};
 use tokio::time::Instant;
 
 use self::{
-    driver::Target,
+    driver::{ATTEMPT_LOADED, Target},
     modes::{Mode, Run},
     report::{Conditions, Report},
     samples::{Pulse, Window},
@@ -143,10 +143,11 @@ async fn measure(
     let stage = Stage::set(context, load, mode).await?;
     let from = Instant::now() + load.warm_up;
     let window = Window { from, to: from + load.duration };
-    let samples = Run { target, stage: &stage, pulse: &Pulse::default(), window, mode, load }.go(in_flight).await?;
+    let run = Run { target, stage: &stage, pulse: &Pulse::default(), window, mode, load, attempt: ATTEMPT_LOADED };
+    let samples = run.go(in_flight).await?;
     let missing = stage.missing(context, &samples).await?;
     if !load.keep {
-        stage.clear(context).await?;
+        stage.clear(context).await;
     }
     Ok(Report::new(in_flight, load, samples, missing))
 }

@@ -40,7 +40,13 @@ pub use hyper::Method;
 pub use lane::{Lane, LaneAnswer, LaneRequest};
 pub use transport::Answer;
 
-use self::{call::Headers, key::Keys, nodes::Nodes, transport::Transport, verdict::Verdict};
+use self::{
+    call::Headers,
+    key::Keys,
+    nodes::{Authority, Nodes},
+    transport::Transport,
+    verdict::Verdict,
+};
 
 /// How a client behaves; shared by all its calls.
 #[derive(Clone, Debug)]
@@ -111,8 +117,11 @@ impl Client {
         loop {
             let node = self.shared.nodes.current();
             let request = call.request(&node, &tries.headers())?;
-            let outcome = self.shared.transport.send(request, tries.attempt_end()).await;
-            match verdict::of(&call, outcome) {
+            let verdict = tokio::select! {
+                outcome = self.shared.transport.send(request, tries.attempt_end()) => verdict::of(&call, outcome),
+                leader = self.successor(&node, &call) => tries.superseded(leader),
+            };
+            match verdict {
                 Verdict::Answer(answer) => {
                     self.shared.nodes.reached(&node);
                     return Ok(answer);
@@ -132,6 +141,39 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+impl Client {
+    /// Whom another node names as leader while `node` keeps silent. A leader that froze says nothing and refuses nothing;
+    /// without this a write would wait out its attempt although a new leader has been there for long.
+    /// Does not end while nobody else leads. A stale name does no harm: the write goes there under its key, and back.
+    async fn successor(&self, node: &Authority, call: &Call) -> Authority {
+        let shared = &self.shared;
+        let mut asked = 0;
+        tokio::time::sleep(call.wait()).await;
+        loop {
+            tokio::time::sleep(SILENCE_BEFORE_ASKING).await;
+            let Some(other) = shared.nodes.other_than(node, asked) else { return std::future::pending().await };
+            asked += 1;
+            if let Some(leader) = shared.leader_seen_by(&other).await.filter(|leader| leader != node) {
+                return leader;
+            }
+        }
+    }
+}
+
+/// Longer than an answer takes where nothing is wrong, shorter than a person's patience.
+const SILENCE_BEFORE_ASKING: Duration = Duration::from_millis(250);
+
+impl Shared {
+    async fn leader_seen_by(&self, node: &Authority) -> Option<Authority> {
+        let end = Instant::now() + SILENCE_BEFORE_ASKING;
+        let call = Call::read("/v1/cluster", end).local();
+        let headers = Headers { key: None, user: None, timeout: SILENCE_BEFORE_ASKING };
+        let answer = self.transport.send(call.request(node, &headers).ok()?, end).await.ok()?;
+        let cluster: serde_json::Value = answer.json().ok()?;
+        Authority::parse(cluster["leader"]["api"].as_str()?)
     }
 }
 
@@ -175,6 +217,12 @@ impl<'a> Tries<'a> {
     fn attempt_end(&self) -> Instant {
         const GRACE: Duration = Duration::from_millis(100);
         Instant::now() + self.attempt_timeout() + GRACE
+    }
+
+    /// The attempt is given up for another leader; it may have been heard all the same.
+    fn superseded(&mut self, leader: Authority) -> Verdict {
+        self.maybe_done |= self.call.is_write();
+        Verdict::Follow(leader)
     }
 
     async fn followed(&mut self) -> Result<(), ClientError> {

@@ -70,6 +70,13 @@ impl Nodes {
         inner.known[inner.at].clone()
     }
 
+    /// One of the others, another with each `turn`.
+    pub fn other_than(&self, node: &Authority, turn: usize) -> Option<Authority> {
+        let inner = self.lock();
+        let others: Vec<&Authority> = inner.known.iter().filter(|known| *known != node).collect();
+        others.get(turn % others.len().max(1)).map(|other| (*other).clone())
+    }
+
     pub fn count(&self) -> usize {
         self.lock().known.len()
     }

@@ -209,6 +209,17 @@ async fn silent_node_is_left_for_the_next() {
 }
 
 #[tokio::test]
+async fn frozen_leader_is_left_when_another_node_names_a_new_one() {
+    let leader = Node::start([Reply::Say(200, json!({}))]).await;
+    let frozen = Node::start([Reply::Hang]).await;
+    let witness = Node::start([Reply::Say(200, json!({ "leader": { "id": 2, "api": leader.address } }))]).await;
+    let patient = Options { attempt: LATER, ..Options::new(vec![frozen.address.clone(), witness.address.clone()]) };
+    let client = Client::new(patient).expect("valid addresses");
+    client.call(write(LATER)).await.expect("answered");
+    assert_eq!(frozen.heard(), leader.heard());
+}
+
+#[tokio::test]
 async fn unknown_outcome_is_repeated_and_settled() {
     let node = Node::start([
         Reply::Say(504, refusal("outcome_unknown")),

@@ -12,7 +12,7 @@ use tokio::{process::Command, time::Instant};
 
 use super::{
     LoadArgs,
-    driver::Target,
+    driver::{ATTEMPT_DISTURBED, Target},
     modes::{Mode, Run},
     samples::{Pulse, Samples, Window},
     stage::Stage,
@@ -52,7 +52,8 @@ pub async fn run(context: &Context, args: DrillArgs) -> Outcome {
     let stage = Stage::set(context, &load, mode).await?;
     let (pulse, from) = (Pulse::default(), Instant::now());
     let window = Window { from, to: from + DAY };
-    let run = Run { target: &target, stage: &stage, pulse: &pulse, window, mode, load: &load };
+    let run =
+        Run { target: &target, stage: &stage, pulse: &pulse, window, mode, load: &load, attempt: ATTEMPT_DISTURBED };
     let disturbing = async {
         let disturbed = disturb(context, &args, &pulse).await;
         pulse.stop();
@@ -62,7 +63,7 @@ pub async fn run(context: &Context, args: DrillArgs) -> Outcome {
     let samples = samples?;
     disturbed?;
     let missing = stage.missing(context, &samples).await?;
-    stage.clear(context).await?;
+    stage.clear(context).await;
     print(context, &pulse.rounds(), &samples, missing)
 }
 

@@ -69,21 +69,33 @@ pub enum Whom {
     Member(usize),
 }
 
+/// How a loop asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub whom: Whom,
+    pub keys: bool,
+    pub local: bool,
+    /// One attempt's time.
+    pub attempt: Duration,
+}
+
 pub struct Driver<'a> {
     target: &'a Target,
     whom: Whom,
     /// `None`: no keys.
     keys: Option<(String, u64)>,
     local: bool,
+    attempt: Duration,
     lane: Option<Lane>,
     pub repeats: u64,
 }
 
-/// An attempt's time: an election is over by then, and a frozen leader is left.
-const ATTEMPT: Duration = Duration::from_millis(1500);
+/// How long a loop waits for an answer before it asks another node, under load and while leaders are being frozen.
+pub const ATTEMPT_LOADED: Duration = Duration::from_millis(1500);
+pub const ATTEMPT_DISTURBED: Duration = Duration::from_millis(250);
 /// A request's: whoever gets no answer in this time ends the run.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 enum Attempt {
     Answer(Vec<u8>),
@@ -92,9 +104,10 @@ enum Attempt {
 }
 
 impl<'a> Driver<'a> {
-    pub fn new(target: &'a Target, whom: Whom, with_keys: bool, local: bool) -> Self {
-        let keys = with_keys.then(|| (format!("bench-{:016x}", rand::random::<u64>()), 0));
-        Self { target, whom, keys, local, lane: None, repeats: 0 }
+    pub fn new(target: &'a Target, manner: Manner) -> Self {
+        let Manner { whom, keys, local, attempt } = manner;
+        let keys = keys.then(|| (format!("bench-{:016x}", rand::random::<u64>()), 0));
+        Self { target, whom, keys, local, attempt, lane: None, repeats: 0 }
     }
 
     pub async fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
@@ -118,7 +131,7 @@ impl<'a> Driver<'a> {
     ) -> Result<Vec<u8>, Failure> {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let timeout_ms = ATTEMPT.as_millis() as u64;
+            let timeout_ms = self.attempt.as_millis() as u64;
             let request = LaneRequest { method, path, key, local: self.local, timeout_ms, body };
             match self.attempt(request).await {
                 Attempt::Answer(body) => return Ok(body),
@@ -132,7 +145,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn attempt(&mut self, request: LaneRequest<'_>) -> Attempt {
-        match tokio::time::timeout(ATTEMPT, self.exchange(request)).await {
+        match tokio::time::timeout(self.attempt, self.exchange(request)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(_)) | Err(_) => {
                 let node = self.lane.take().map_or_else(|| self.node(), |lane| lane.node().to_owned());

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     super::{failure::Failure, submit::accepted},
     LoadArgs,
-    driver::{Driver, Target, Whom},
+    driver::{Driver, Manner, Target, Whom},
     samples::{Pulse, Samples, Window},
     stage::Stage,
 };
@@ -43,6 +43,8 @@ pub struct Run<'a> {
     pub window: Window,
     pub mode: Mode,
     pub load: &'a LoadArgs,
+    /// One attempt's time.
+    pub attempt: Duration,
 }
 
 impl Run<'_> {
@@ -87,9 +89,10 @@ impl<'a> Loop<'a> {
     fn new(run: Run<'a>, number: usize) -> Self {
         let whom = if matches!(run.mode, Mode::Read { .. }) { Whom::Member(number) } else { Whom::Leader };
         let batch = u64::from(run.load.batch);
+        let manner = Manner { whom, keys: !run.load.without_keys, local: run.stage.local, attempt: run.attempt };
         Self {
             run,
-            driver: Driver::new(run.target, whom, !run.load.without_keys, run.stage.local),
+            driver: Driver::new(run.target, manner),
             batch,
             submission: run.stage.submission(batch, run.load.payload),
             samples: Samples::default(),

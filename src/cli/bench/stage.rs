@@ -116,8 +116,15 @@ impl Stage {
         Ok(missing)
     }
 
-    /// Deletes what the run put there.
-    pub async fn clear(&self, context: &Context) -> Result<(), Failure> {
+    /// Deletes what the run put there. If that fails the figures are still worth printing.
+    pub async fn clear(&self, context: &Context) {
+        if let Err(failure) = self.delete_all(context).await {
+            let (queue, shelf) = (&self.queue, &self.shelf);
+            context.output.note(&format!("the jobs in the queues {queue} and {shelf} were not deleted: {failure}"));
+        }
+    }
+
+    async fn delete_all(&self, context: &Context) -> Result<(), Failure> {
         let progress = context.output.progress(None, "deleted");
         for queue in [&self.queue, &self.shelf] {
             let mut after = Value::Null;
