@@ -26,6 +26,9 @@ const DOUBLE_UP_TO_MB: u64 = 8192;
 pub struct Learned {
     ram: Histogram,
     time: Histogram,
+    /// What follows from these, found when a run is added: claims ask far more often than runs end.
+    ram_mb: Option<u64>,
+    time_s: Option<u64>,
 }
 
 /// Runs by the number of steps that they needed, rounded up.
@@ -62,18 +65,20 @@ impl Learned {
     pub fn add(&mut self, report: &Report) {
         if let Some(peak_ram_mb) = report.peak_ram_mb {
             self.ram.add(peak_ram_mb, RAM_STEP_MB);
+            self.ram_mb = self.ram.recommended(RAM_STEP_MB);
         }
         if let Some(wall_ms) = report.wall_ms {
             self.time.add(wall_ms.div_ceil(1000), TIME_STEP_S);
+            self.time_s = self.time.recommended(TIME_STEP_S);
         }
     }
 
     pub fn ram_mb(&self) -> Option<u64> {
-        self.ram.recommended(RAM_STEP_MB)
+        self.ram_mb
     }
 
     pub fn time_s(&self) -> Option<u64> {
-        self.time.recommended(TIME_STEP_S)
+        self.time_s
     }
 
     pub fn runs(&self) -> u64 {
