@@ -212,6 +212,10 @@ impl<'a> Step<'a> {
         if !deps.is_empty() {
             state.changes.put(RowKey::Waits(job.id), Row::Waits(deps.clone()));
             state.waits.add(job.id, deps);
+        } else if job.more().waits {
+            // None is left: the row goes too, or a restart would bring the old ones back.
+            state.changes.delete(RowKey::Waits(job.id));
+            job.more_mut().waits = false;
         }
         edit(&mut job);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
