@@ -25,6 +25,7 @@ proptest! {
         for (number, seed) in log.iter().enumerate() {
             pair.step(seed).map_err(|what| TestCaseError::fail(format!("entry {number}: {what}")))?;
         }
+        pair.check_memory().map_err(TestCaseError::fail)?;
         pair.run_dry().map_err(TestCaseError::fail)?;
     }
 }

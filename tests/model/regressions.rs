@@ -190,6 +190,19 @@ fn submit_waiting_for_the_twin_of_a_refused_member_is_refused() {
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, false, false, true]);
 }
 
+/// Its old dependencies stood in its row still, and came back with a restart (P9).
+#[test]
+fn kick_after_what_it_waited_for_is_gone_forgets_it_for_good() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    log.run(cancel(1, CancelHow::Waiting));
+    log.submit(vec![after(JobRef::Id(JobId(1)))]);
+    log.run(Command::Delete { ids: vec![JobId(1)] });
+    log.run(Command::Kick { ids: vec![JobId(2)] });
+    assert_eq!(log.status(2), Status::Queued);
+    log.pair.check_memory().unwrap_or_else(|what| panic!("{what}"));
+}
+
 /// It waited for itself, for ever (P12).
 #[test]
 fn submit_waiting_for_its_own_twin_is_refused() {

@@ -34,6 +34,9 @@ fn live(seed: u64) -> Result<(), String> {
     let mut pair = Pair::new();
     for (number, entry) in log(seed, ENTRIES).iter().enumerate() {
         pair.step(entry).map_err(|what| format!("entry {number}: {what}"))?;
+        if number % 25 == 0 {
+            pair.check_memory()?;
+        }
     }
     pair.run_dry()
 }

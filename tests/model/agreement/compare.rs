@@ -133,7 +133,7 @@ pub fn adopt(model: &mut Model, store: &Store) {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, mine: &T, theirs: &T) -> Result<(), String> {
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, mine: &T, theirs: &T) -> Result<(), String> {
     if mine == theirs {
         return Ok(());
     }

@@ -4,5 +4,6 @@
 mod compare;
 mod dry;
 mod pair;
+mod views;
 
 pub use pair::Pair;

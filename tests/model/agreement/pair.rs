@@ -10,7 +10,10 @@ use raftq::queue::{
     invariants,
 };
 
-use super::compare::{adopt, plain, same_jobs};
+use super::{
+    compare::{adopt, plain, same_jobs},
+    views::{same_logs, same_memory, same_views},
+};
 use crate::{
     generate::{EntrySeed, Hand},
     promises::Promises,
@@ -61,6 +64,11 @@ impl Pair {
         Ok(entry)
     }
 
+    /// What a restart would read back is what there is.
+    pub fn check_memory(&self) -> Result<(), String> {
+        same_memory(&self.core, &self.store).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))
+    }
+
     /// An entry that is already made.
     pub fn apply(&mut self, entry: &Entry) -> Result<Applied, String> {
         self.index = Index(self.index.0 + 1);
@@ -108,6 +116,8 @@ impl Pair {
             }
         }
         same_jobs(&self.model, &self.store)?;
+        same_views(&self.model, &self.core)?;
+        same_logs(&self.model, &self.store)?;
         self.check_invariants()?;
         adopt(&mut self.model, &self.store);
         self.promises.see(entry, applied, self.core.next_deadline(), &self.store)

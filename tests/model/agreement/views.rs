@@ -1,0 +1,93 @@
+//! What the read side says, against a walk over the model's jobs; and memory against rows.
+
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+
+use raftq::queue::{
+    State,
+    ids::{JobId, Priority},
+    job::{LogLine, Status},
+    rows::{Row, RowKey},
+};
+
+use super::compare::same;
+use crate::{reference::Model, store::Store};
+
+const ANY: usize = 10_000;
+
+/// Counts, orders and look-ups, each computed anew from all of the model's jobs.
+pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
+    let live: Vec<JobId> = model.live().map(|job| job.id).collect();
+    same("live jobs", &live, &core.jobs_after(JobId(0)).map(|job| job.id).collect())?;
+    for (position, status) in Status::ALL.into_iter().enumerate() {
+        let mine = model.live().filter(|job| job.status() == status).count();
+        same(&format!("count of {}", status.name()), &mine, &core.counts()[position])?;
+    }
+    for queue in ["default", "slow", "q.$3"] {
+        same(&format!("order of {queue}"), &order(model, queue), &core.ready_after(queue, None, ANY))?;
+    }
+    for job in model.live().filter(|job| job.status() == Status::Blocked) {
+        let open = job.depends[job.current()].iter().filter(|latch| latch.outcome.is_none()).map(|latch| latch.on);
+        same(&format!("what job {} waits for", job.id), &open.collect(), &core.blocked_by(job.id))?;
+    }
+    let (ended, pool) = (model.jobs.len() - live.len(), model.live().filter(|job| in_pool(job)).count());
+    same("ended jobs", &(ended as u64), &core.counters().ended)?;
+    let archived = model.jobs.values().filter(|job| job.archived).count();
+    same("archived jobs", &(archived as u64), &core.counters().archived)?;
+    same("the pool's leases without deadline", &pool, &core.pool_running())?;
+    let theirs = core.limits().into_iter().filter(|(_, of)| *of != (None, 0));
+    same("limits", &limits(model), &theirs.map(|(name, of)| (name.clone(), of)).collect())
+}
+
+fn order(model: &Model, queue: &str) -> Vec<(Priority, JobId)> {
+    let waiting = model.live().filter(|job| &*job.spec.queue == queue && job.status() == Status::Queued);
+    let mut order: Vec<_> = waiting.map(|job| (job.priority(), job.id)).collect();
+    order.sort();
+    order
+}
+
+fn in_pool(job: &crate::reference::Job) -> bool {
+    job.held().is_some_and(|(_, lease)| lease.deadline.is_none())
+}
+
+/// Of each group with a ceiling or in use: the ceiling, and how many leases count against it.
+fn limits(model: &Model) -> BTreeMap<Arc<str>, (Option<u32>, u32)> {
+    let mut limits: BTreeMap<_, _> = model.limits.iter().map(|(name, max)| (name.clone(), (Some(*max), 0))).collect();
+    for job in model.live().filter(|job| job.held().is_some()) {
+        for (name, _) in &job.spec.limits {
+            limits.entry(name.clone()).or_insert((None, 0)).1 += 1;
+        }
+    }
+    limits
+}
+
+/// Every line of every job's log, by its serial.
+pub fn same_logs(model: &Model, store: &Store) -> Result<(), String> {
+    let lines = |job: &crate::reference::Job| {
+        let serials = 1..=job.log.len() as u64;
+        serials.map(|serial| (job.id, serial)).zip(job.log.clone()).collect::<Vec<_>>()
+    };
+    let mine: BTreeMap<(JobId, u64), LogLine> = model.jobs.values().flat_map(lines).collect();
+    let line = |(key, row): (&RowKey, &Row)| match (key, row) {
+        (RowKey::Log(id, serial), Row::Log(line)) => Some(((*id, *serial), line.clone())),
+        _ => None,
+    };
+    same("logs", &mine, &store.rows.iter().filter_map(line).collect())
+}
+
+/// Memory is a function of the rows: what a restart reads is what there was.
+pub fn same_memory(core: &State, store: &Store) -> Result<(), String> {
+    let (memory, loaded) = (text(core), text(&State::load(store)));
+    let differs = memory.lines().zip(loaded.lines()).position(|(memory, loaded)| memory != loaded);
+    match differs.or((memory.len() != loaded.len()).then_some(0)) {
+        None => Ok(()),
+        Some(line) => {
+            let around =
+                |text: &str| text.lines().skip(line.saturating_sub(12)).take(16).collect::<Vec<_>>().join("\n");
+            Err(format!("a restart changes memory from\n{}\nto\n{}", around(&memory), around(&loaded)))
+        }
+    }
+}
+
+fn text(state: &impl Debug) -> String {
+    format!("{state:#?}")
+}
