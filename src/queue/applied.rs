@@ -36,7 +36,6 @@ pub enum Answer {
     },
     /// One for each id of a verb on jobs, in order.
     Jobs(Vec<Result<JobBrief, Refusal>>),
-    Changed(u64),
     Archived {
         archived: u64,
         left: u64,

@@ -33,7 +33,6 @@ fn answer(text: &mut String, answer: &Answer) {
             each(text, taken, claimed);
         }
         Answer::Jobs(results) => each(text, results, brief),
-        Answer::Changed(count) => line(text, Ok(format!("changed {count}"))),
         Answer::Archived { archived, left, next } => {
             line(text, Ok(format!("archived {archived}, left {left}, next {:?}", next.map(|(at, id)| (at.0, id.0)))));
         }
