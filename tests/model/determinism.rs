@@ -1,69 +1,82 @@
-//! P9: the same log gives the same state, however it was cut into batches, and whether or not a node was restarted in it.
+//! P9: the same log gives the same answers and the same rows, byte for byte, however it was cut into batches, and whether or
+//! not a node was restarted in it.
 
-use raftq::queue::{State, applied::Answer, command::Entry, ids::Index};
+use std::collections::BTreeMap;
+
+use raftq::{
+    codec::{self, Format},
+    queue::{State, command::Entry, ids::Index, rows::RowKey},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{agreement::Pair, simulation, store::Store};
 
-/// What a replica ends with.
-#[derive(Debug, PartialEq)]
+const SEEDS: std::ops::Range<u64> = 1000..1010;
+const ENTRIES: usize = 250;
+
+/// What a replica gave and holds, as bytes.
+#[derive(PartialEq)]
 struct Outcome {
-    answers: Vec<Vec<Answer>>,
-    store: Store,
+    answers: Vec<Vec<u8>>,
+    rows: BTreeMap<RowKey, Vec<u8>>,
 }
 
-/// When a replica stores what it has, and when it is restarted.
-#[derive(Clone, Copy)]
-struct Habits {
-    store_every: usize,
-    restart_every: Option<usize>,
+/// What a replica does after an entry, besides applying it.
+#[derive(Clone, Copy, PartialEq)]
+enum After {
+    Nothing,
+    Store,
+    /// What is stored survives; it is all there is, as an entry is acknowledged only with its batch.
+    Restart,
 }
 
 #[test]
 fn replicas_agree_whatever_their_batches_and_restarts() {
-    for seed in 1000..1010 {
-        let log = real_log(seed, 250);
-        let once = replay(&log, Habits { store_every: usize::MAX, restart_every: None });
-        for habits in [
-            Habits { store_every: 1, restart_every: None },
-            Habits { store_every: 7, restart_every: None },
-            Habits { store_every: 1, restart_every: Some(1) },
-            Habits { store_every: 5, restart_every: Some(15) },
-            Habits { store_every: 40, restart_every: Some(40) },
-        ] {
-            let other = replay(&log, habits);
-            same(&once, &other, seed, habits);
-        }
+    for seed in SEEDS {
+        let log = real_log(seed);
+        let once = replay(&log, || After::Nothing);
+        same(seed, "stored after each entry", &once, &replay(&log, || After::Store));
+        same(seed, "restarted after each entry", &once, &replay(&log, || After::Restart));
+        let mut random = StdRng::seed_from_u64(seed);
+        let habits = || match random.random_range(0..10) {
+            0 => After::Restart,
+            1..4 => After::Store,
+            _ => After::Nothing,
+        };
+        same(seed, "stored and restarted at random", &once, &replay(&log, habits));
     }
 }
 
 /// The entries that a seed's steps come to.
-fn real_log(seed: u64, entries: usize) -> Vec<Entry> {
+fn real_log(seed: u64) -> Vec<Entry> {
     let mut pair = Pair::new();
-    simulation::log(seed, entries).iter().map(|step| pair.step(step).expect("agreement is tested elsewhere")).collect()
+    let step = |step| pair.step(step).unwrap_or_else(|what| panic!("agreement, which is tested elsewhere: {what}"));
+    simulation::log(seed, ENTRIES).iter().map(step).collect()
 }
 
-fn replay(log: &[Entry], habits: Habits) -> Outcome {
+fn replay(log: &[Entry], mut habits: impl FnMut() -> After) -> Outcome {
     let (mut state, mut store, mut answers) = (State::default(), Store::default(), Vec::new());
     for (number, entry) in log.iter().enumerate() {
-        answers.push(state.apply(&store, Index(number as u64 + 1), entry).answers);
-        if (number + 1) % habits.store_every == 0 {
+        let applied = state.apply(&store, Index(number as u64 + 1), entry);
+        answers.push(codec::encode(Format::ANSWERS, &applied.answers));
+        let after = habits();
+        if after != After::Nothing {
             store.take(state.take_changes());
         }
-        if habits.restart_every.is_some_and(|every| (number + 1) % every == 0) {
+        if after == After::Restart {
             state = State::load(&store);
         }
     }
     store.take(state.take_changes());
-    Outcome { answers, store }
+    let rows = store.rows.iter().map(|(key, row)| (key.clone(), codec::encode(Format::ROW, row))).collect();
+    Outcome { answers, rows }
 }
 
-fn same(once: &Outcome, other: &Outcome, seed: u64, habits: Habits) {
-    let which = format!("seed {seed}, stored every {}, restarted every {:?}", habits.store_every, habits.restart_every);
-    for (number, (one, two)) in once.answers.iter().zip(&other.answers).enumerate() {
-        assert_eq!(one, two, "{which}: the answers to entry {number} differ");
+fn same(seed: u64, which: &str, once: &Outcome, other: &Outcome) {
+    let differs = once.answers.iter().zip(&other.answers).position(|(one, two)| one != two);
+    assert_eq!(differs, None, "seed {seed}, {which}: this entry was answered differently");
+    for (key, row) in &once.rows {
+        assert!(Some(row) == other.rows.get(key), "seed {seed}, {which}: row {key:?} differs");
     }
-    for (key, row) in &once.store.rows {
-        assert_eq!(Some(row), other.store.rows.get(key), "{which}: row {key:?}");
-    }
-    assert_eq!(once.store.rows.len(), other.store.rows.len(), "{which}: more rows than should be");
+    assert_eq!(once.rows.len(), other.rows.len(), "seed {seed}, {which}: there are more rows than should be");
 }
