@@ -1,7 +1,7 @@
 //! Whether this node leads, watched closely: duties run for one office, and end with it.
 //!
 //! Raft's role is not enough: a leader that is cut off keeps its role until it hears of another. What counts is the last
-//! answer of a majority ([`Leadership::until`]), and it is looked at several times within the leader lease. The same look
+//! answer of a majority (`Leadership::until`), and it is looked at several times within the leader lease. The same look
 //! passes the proof on to the supervisor, which ends the commands by itself if no newer one comes (design 2.3).
 
 use std::time::Duration;

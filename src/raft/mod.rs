@@ -64,6 +64,9 @@ mod stop;
 mod types;
 mod upkeep;
 
+/// Where the Raft library logs.
+pub const RAFT_LOG_TARGET: &str = "openraft";
+
 pub use batch::{Committed, ProposeError};
 pub use inner::Leader;
 pub use membership::MembershipError;

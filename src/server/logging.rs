@@ -2,7 +2,10 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    raft::RAFT_LOG_TARGET,
+};
 
 /// Starts logging; a process that logs already (a test) keeps its own way.
 pub fn start(log: &Log) {
@@ -17,9 +20,10 @@ pub fn start(log: &Log) {
     }
 }
 
-/// openraft tells at info what a node tells at debug: it is asked for by name, or keeps to errors: it warns at every heartbeat that a dead member misses.
+/// The Raft library tells at info what a node tells at debug, and warns at every heartbeat that a dead member misses: it is
+/// asked for by name, or keeps to errors.
 fn quieted(level: &str) -> String {
-    if level.contains("openraft") { level.to_owned() } else { format!("openraft=error,{level}") }
+    if level.contains(RAFT_LOG_TARGET) { level.to_owned() } else { format!("{RAFT_LOG_TARGET}=error,{level}") }
 }
 
 #[cfg(test)]
@@ -27,8 +31,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openraft_is_quiet_until_it_is_asked_for() {
-        assert_eq!(quieted("debug"), "openraft=error,debug");
-        assert_eq!(quieted("info,openraft=debug"), "info,openraft=debug");
+    fn raft_library_is_quiet_until_it_is_asked_for() {
+        assert_eq!(quieted("debug"), format!("{RAFT_LOG_TARGET}=error,debug"));
+        let asked = format!("info,{RAFT_LOG_TARGET}=debug");
+        assert_eq!(quieted(&asked), asked);
     }
 }
