@@ -29,8 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// A word and the paths that may contain it.
 const OWNERS: &[(&str, &[&str])] = &[
-    // The log's filter names it, as it is chatty.
-    ("openraft", &["src/raft/", "src/server/logging.rs"]),
+    ("openraft", &["src/raft/"]),
     ("rocksdb", &["src/storage/"]),
     ("bincode", &["src/codec.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
