@@ -43,6 +43,8 @@ pub struct Config {
     pub init_if_new: bool,
     pub pool: PoolSeed,
     pub timing: Timing,
+    /// Whether a voter that sees the leader's process gone asks for the office at once, without waiting for its timer.
+    pub crash_hint: bool,
     /// Files of running commands; emptied at start.
     pub scratch_dir: PathBuf,
     pub shell: Shell,
@@ -154,6 +156,7 @@ impl Config {
             init_if_new: typed.init_if_new,
             pool: pool_seed(file.pool, &timing, pool_timeout_ms)?,
             timing,
+            crash_hint: file.raft.crash_hint.unwrap_or(true),
             scratch_dir: typed.scratch_dir.or(file.scratch_dir).unwrap_or_else(|| data_dir.join("scratch")),
             data_dir,
             shell: shell(typed.shell.or(file.shell))?,

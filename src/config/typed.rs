@@ -52,6 +52,7 @@ pub(super) struct Raft {
     pub heartbeat_ms: Option<u64>,
     pub election_min_ms: Option<u64>,
     pub election_max_ms: Option<u64>,
+    pub crash_hint: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

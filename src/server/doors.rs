@@ -1,9 +1,14 @@
 //! The two listeners, bound before anything else happens.
 
-use std::net::TcpListener;
+use std::{io, net::TcpListener};
+
+use nix::sys::socket::{Backlog, listen};
 
 use super::error::ServerError;
 use crate::config::{Address, Addresses};
+
+/// Connections that may wait to be accepted; the standard library's 128 drop some when a thousand clients find a new leader.
+const BACKLOG: i32 = 4096;
 
 pub struct Doors {
     pub api: TcpListener,
@@ -16,11 +21,16 @@ impl Doors {
     }
 }
 
-/// Ready for the runtime, which takes only listeners that do not block.
 fn bind(door: &'static str, address: &Address) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address.as_str())
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(|listener| prepare(&listener).map(|()| listener))
         .map_err(|source| ServerError::Bind { door, address: address.clone(), source })
+}
+
+/// Ready for the runtime, which takes only listeners that do not block, and for every client coming back at once.
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    listen(listener, Backlog::new(BACKLOG)?)?;
+    listener.set_nonblocking(true)
 }
 
 #[cfg(test)]

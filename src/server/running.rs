@@ -152,6 +152,7 @@ fn node_options(config: &Config, clock: &Clock) -> NodeOptions {
             heartbeat_ms: config.timing.heartbeat_ms,
             election_min_ms: config.timing.election_min_ms,
             election_max_ms: config.timing.election_max_ms,
+            crash_hint: config.crash_hint,
             stall_ms: config.timing.election_max_ms * STALL_LEASES,
             ..RaftOptions::lan()
         },
