@@ -2,6 +2,7 @@
 
 mod agree;
 mod agreement;
+mod coverage;
 mod determinism;
 mod generate;
 mod promises;

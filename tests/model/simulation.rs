@@ -14,7 +14,7 @@ use crate::{
 
 /// Few enough for every run of the tests.
 const SEEDS: u64 = 30;
-const ENTRIES: usize = 400;
+pub const ENTRIES: usize = 400;
 
 #[test]
 fn long_lives_agree_with_the_model() {

@@ -47,21 +47,27 @@ impl Pair {
 
     /// Turns the seed into an entry, applies it on both sides, and compares.
     pub fn step(&mut self, seed: &EntrySeed) -> Result<Entry, String> {
+        let (requests, mine) = self.model_only(seed);
+        let (clocks, office) = (self.model.now, self.model.office);
+        let entry = Entry { clocks, office, requests };
+        self.compare(&entry, &mine)?;
+        Ok(entry)
+    }
+
+    /// What the seed comes to in the model's present situation, and the model's answers.
+    pub fn model_only(&mut self, seed: &EntrySeed) -> (Vec<Request>, Vec<Answer>) {
         let (clocks, office) = self.hand.begin(seed);
         self.index = Index(self.index.0 + 1);
         self.model.begin(self.index, clocks, office);
-        let mut requests: Vec<Request> = Vec::new();
-        let mut mine = Vec::new();
+        let (mut requests, mut answers) = (Vec::new(), Vec::new());
         for (key, step) in &seed.requests {
             let request = self.hand.request(&self.model, *key, step);
             let answer = self.model.request(&request);
             self.hand.answered(&answer);
             requests.push(request);
-            mine.push(answer);
+            answers.push(answer);
         }
-        let entry = Entry { clocks, office, requests };
-        self.compare(&entry, &mine)?;
-        Ok(entry)
+        (requests, answers)
     }
 
     /// What a restart would read back is what there is.

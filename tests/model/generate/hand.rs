@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use raftq::queue::{
     applied::Answer,
     command::{
-        Autoarchive, CancelHow, Claim, Clocks, Command, Free, Key, LeaseAction, LeaseItem, PoolChange, Report, Request,
-        SettingsChange, Wanted,
+        Autoarchive, CancelHow, Claim, Clocks, Command, Edit, Free, Key, LeaseAction, LeaseItem, PoolChange, Report,
+        Request, SettingsChange, Wanted,
     },
     ids::{ClusterMs, JobId, LeaseId, Priority, WallMs},
     job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OnFailure, OpSpec, Payload, Policy, Spec, When},
@@ -40,6 +40,8 @@ pub struct Hand {
     clocks: Clocks,
     office: Office,
     keyed: Vec<Request>,
+    /// Bodies so far.
+    digests: u128,
     next_number: BTreeMap<usize, u64>,
     granted: Vec<(JobId, LeaseId)>,
     calls: Vec<LeaseItem>,
@@ -52,6 +54,7 @@ impl Hand {
             clocks: Clocks { cluster: ClusterMs(1_000), wall: WallMs(1_700_000_000_000) },
             office: Office { term: 1, node: 1, incarnation: 11 },
             keyed: Vec::new(),
+            digests: 0,
             next_number: BTreeMap::new(),
             granted: Vec::new(),
             calls: Vec::new(),
@@ -78,12 +81,12 @@ impl Hand {
         // What the leader proposes by itself has no key.
         let key = if let Step::Tick { .. } = step { KeySeed::None } else { key };
         if let KeySeed::Again { pick } | KeySeed::Conflict { pick } = key
-            && let Some(earlier) = nth(&self.keyed, pick)
+            && let Some(earlier) = recent(&self.keyed, pick)
         {
             let mut request = earlier.clone();
             if let KeySeed::Conflict { .. } = key {
                 request.command = self.command(model, step);
-                request.key.as_mut().expect("it was kept for its key").digest += 1;
+                request.key.as_mut().expect("it was kept for its key").digest = self.digest();
             }
             return request;
         }
@@ -117,7 +120,12 @@ impl Hand {
             KeySeed::Number { name, number } => (name, number),
         };
         // Every request is its own body here: what repeats one is drawn as a repeat.
-        Some(Key { name: format!("client{name}").into(), number, digest: 2 * self.keyed.len() as u128 })
+        Some(Key { name: format!("client{name}").into(), number, digest: self.digest() })
+    }
+
+    fn digest(&mut self) -> u128 {
+        self.digests += 1;
+        self.digests
     }
 
     fn command(&mut self, model: &Model, step: &Step) -> Command {
@@ -144,6 +152,11 @@ impl Hand {
                 Command::Autoarchive(Autoarchive { age_ms: *age_ms, limit: *limit, after })
             }
             Step::Delete(picks) => Command::Delete { ids: ids(model, picks) },
+            Step::Edit { pick, to } => {
+                let id = id(model, *pick);
+                let spec = to.as_ref().and_then(|seed| self.edited(model, id, seed));
+                Command::Edit { id, edit: Box::new(Edit { spec }) }
+            }
             Step::Drain { drained, reason } => {
                 Command::Drain { drained: *drained, reason: reason.then(|| "upgrade".into()) }
             }
@@ -206,6 +219,20 @@ impl Hand {
         Ok(Arc::new(spec))
     }
 
+    /// What an operator may change is changed, the rest stays as the job has it.
+    fn edited(&self, model: &Model, id: JobId, seed: &SpecSeed) -> Option<Arc<Spec>> {
+        let old = &model.jobs.get(&id)?.spec;
+        let mut new = Spec::clone(self.spec(model, seed).as_ref().ok()?);
+        let ops = old.ops.iter().zip(new.ops.iter().cycle());
+        new.ops = ops
+            .map(|(old, new)| {
+                let kind = if seed.retries > 1 { &new.kind } else { &old.kind };
+                OpSpec { kind: kind.clone(), priority: new.priority, ..old.clone() }
+            })
+            .collect();
+        Some(Arc::new(new))
+    }
+
     fn when(&self, seed: &SpecSeed) -> When {
         match (seed.delay_ms, seed.run_in_ms) {
             (Some(ms), _) => When::Delay(ms),
@@ -219,10 +246,10 @@ impl Hand {
             model.jobs.values().filter_map(|job| job.held().map(|(_, lease)| (job.id, lease.id))).collect();
         let (job, lease) = match seed.whose {
             Whose::Again(pick) if !self.calls.is_empty() => {
-                return nth(&self.calls, pick).expect("there are some").clone();
+                return recent(&self.calls, pick).expect("there are some").clone();
             }
             Whose::Held(pick) | Whose::Again(pick) if !held.is_empty() => held[pick % held.len()],
-            Whose::Granted(pick) if !self.granted.is_empty() => self.granted[pick % self.granted.len()],
+            Whose::Granted(pick) if !self.granted.is_empty() => *recent(&self.granted, pick).expect("there are some"),
             Whose::MadeUp(pick) => (id(model, pick), LeaseId(model.last_lease.0 + 7)),
             Whose::Held(pick) | Whose::Granted(pick) | Whose::Again(pick) => (id(model, Pick::Any(pick)), LeaseId(1)),
         };
@@ -330,6 +357,10 @@ fn id(model: &Model, pick: Pick) -> JobId {
     let chosen = |ids: Vec<JobId>, pick: usize| nth(&ids, pick).copied().unwrap_or(unknown);
     match pick {
         Pick::Live(pick) => chosen(model.live().map(|job| job.id).collect(), pick),
+        Pick::Held(pick) => {
+            let held: Vec<JobId> = model.live().filter(|job| job.held().is_some()).map(|job| job.id).collect();
+            nth(&held, pick).copied().unwrap_or_else(|| id(model, Pick::Live(pick)))
+        }
         Pick::Any(pick) => chosen(model.jobs.keys().copied().collect(), pick),
         Pick::Unknown => unknown,
     }
@@ -341,6 +372,12 @@ fn nth<T>(all: &[T], pick: usize) -> Option<&T> {
 
 fn batch_name(number: usize) -> Box<str> {
     format!("member{number}").into()
+}
+
+/// One of the last few.
+fn recent<T>(all: &[T], pick: usize) -> Option<&T> {
+    const FEW: usize = 12;
+    nth(&all[all.len().saturating_sub(FEW)..], pick)
 }
 
 fn limit_group(number: usize) -> Arc<str> {

@@ -50,27 +50,60 @@ pub enum KeySeed {
 #[derive(Clone, Copy, Debug)]
 pub enum Pick {
     Live(usize),
+    Held(usize),
     Any(usize),
     Unknown,
 }
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Tick { hold_wall: bool },
-    Submit { specs: Vec<SpecSeed>, atomic: bool },
+    Tick {
+        hold_wall: bool,
+    },
+    Submit {
+        specs: Vec<SpecSeed>,
+        atomic: bool,
+    },
     Claim(ClaimSeed),
-    Leases { items: Vec<ItemSeed>, claim: Option<ClaimSeed> },
-    Cancel { picks: Vec<Pick>, how: u8 },
+    Leases {
+        items: Vec<ItemSeed>,
+        claim: Option<ClaimSeed>,
+    },
+    Cancel {
+        picks: Vec<Pick>,
+        how: u8,
+    },
     Kick(Vec<Pick>),
     Bury(Vec<Pick>),
-    Priority { picks: Vec<Pick>, priority: i64 },
+    Priority {
+        picks: Vec<Pick>,
+        priority: i64,
+    },
     Archive(Vec<Pick>),
-    Autoarchive { age_ms: Option<u64>, limit: u32, follow: bool },
+    Autoarchive {
+        age_ms: Option<u64>,
+        limit: u32,
+        follow: bool,
+    },
     Delete(Vec<Pick>),
-    Drain { drained: bool, reason: bool },
-    Pause { queue: Option<usize>, paused: bool },
+    /// The job's own spec, with what this one says in its place.
+    Edit {
+        pick: Pick,
+        to: Option<SpecSeed>,
+    },
+    Drain {
+        drained: bool,
+        reason: bool,
+    },
+    Pause {
+        queue: Option<usize>,
+        paused: bool,
+    },
     PoolSize(u32),
-    Limit { name: usize, max: Option<u32> },
+    Limit {
+        name: usize,
+        max: Option<u32>,
+    },
     LiveMax(u64),
     PoolTimeout(u64),
     ArchiveAfter(Option<u64>),
@@ -200,7 +233,7 @@ fn entry() -> impl Strategy<Value = EntrySeed> {
 }
 
 fn cluster_ms() -> impl Strategy<Value = u64> {
-    prop_oneof![4 => Just(0u64), 6 => 1..60u64, 4 => 60..2000u64, 2 => 20_000..70_000u64, 1 => 0..2_000_000u64]
+    prop_oneof![6 => Just(0u64), 8 => 1..60u64, 4 => 60..2000u64, 1 => 20_000..70_000u64, 1 => 0..2_000_000u64]
 }
 
 /// What the wall clock does beyond following the cluster clock: mostly nothing, at times a jump.
@@ -234,9 +267,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => prop::bool::weighted(0.1).prop_map(|hold_wall| Step::Tick { hold_wall }),
         14 => (vec(spec(), 0..4), prop::bool::weighted(0.3)).prop_map(|(specs, atomic)| Step::Submit { specs, atomic }),
-        16 => claim().prop_map(Step::Claim),
+        24 => claim().prop_map(Step::Claim),
         30 => (vec(item(), 1..4), option::weighted(0.3, claim())).prop_map(|(items, claim)| Step::Leases { items, claim }),
         5 => (picks(), 0..3u8).prop_map(|(picks, how)| Step::Cancel { picks, how }),
+        4 => (any::<usize>(), 1..3u8).prop_map(|(pick, how)| Step::Cancel { picks: vec![Pick::Held(pick)], how }),
         4 => picks().prop_map(Step::Kick),
         2 => picks().prop_map(Step::Bury),
         3 => (picks(), priority()).prop_map(|(picks, priority)| Step::Priority { picks, priority }),
@@ -244,8 +278,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (option::of(prop_oneof![Just(0u64), 1..100_000u64]), 1..4u32, any::<bool>())
             .prop_map(|(age_ms, limit, follow)| Step::Autoarchive { age_ms, limit, follow }),
         2 => picks().prop_map(Step::Delete),
-        2 => (prop::bool::weighted(0.4), any::<bool>()).prop_map(|(drained, reason)| Step::Drain { drained, reason }),
-        2 => (option::of(queue()), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Step::Pause { queue, paused }),
+        3 => (pick(), option::weighted(0.9, spec())).prop_map(|(pick, to)| Step::Edit { pick, to }),
+        2 => (prop::bool::weighted(0.25), any::<bool>()).prop_map(|(drained, reason)| Step::Drain { drained, reason }),
+        2 => (option::of(queue()), prop::bool::weighted(0.25)).prop_map(|(queue, paused)| Step::Pause { queue, paused }),
         1 => (0..5u32).prop_map(Step::PoolSize),
         2 => (0..2usize, option::of(0..4u32)).prop_map(|(name, max)| Step::Limit { name, max }),
         1 => prop_oneof![1 => 1..8u64, 3 => Just(1_000_000u64)].prop_map(Step::LiveMax),
@@ -265,7 +300,8 @@ fn picks() -> impl Strategy<Value = Vec<Pick>> {
 
 fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![
-        10 => any::<usize>().prop_map(Pick::Live),
+        8 => any::<usize>().prop_map(Pick::Live),
+        3 => any::<usize>().prop_map(Pick::Held),
         6 => any::<usize>().prop_map(Pick::Any),
         1 => Just(Pick::Unknown),
     ]
@@ -293,7 +329,7 @@ fn spec() -> BoxedStrategy<SpecSeed> {
     let shape = (
         queue(),
         option::of(priority()),
-        option::weighted(0.2, 0..4usize),
+        option::weighted(0.25, 0..3usize),
         option::weighted(0.2, 0..3usize),
         option::weighted(0.3, (0..2usize, option::of(0..4u32))),
         select(vec![100u64, 1_000, 60_000]),
@@ -397,7 +433,7 @@ fn claim() -> impl Strategy<Value = ClaimSeed> {
 fn item() -> impl Strategy<Value = ItemSeed> {
     let whose = prop_oneof![
         12 => any::<usize>().prop_map(Whose::Held),
-        3 => any::<usize>().prop_map(Whose::Granted),
+        4 => any::<usize>().prop_map(Whose::Granted),
         1 => pick().prop_map(Whose::MadeUp),
         2 => any::<usize>().prop_map(Whose::Again),
     ];

@@ -187,8 +187,8 @@ impl Model {
             (true, Some(_)) | (false, None) => {}
         }
         if job.status().is_final() {
-            let end = (id, job.status());
-            self.ended.push(end);
+            let status = job.status();
+            self.ended.insert(id, status);
         }
     }
 

@@ -53,8 +53,8 @@ pub struct Model {
     pub limits: BTreeMap<Arc<str>, u32>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
-    /// Jobs that the request at hand has ended; their dependents hear when it is done.
-    ended: Vec<(JobId, Status)>,
+    /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
+    ended: BTreeMap<JobId, Status>,
     /// Who asks just now.
     principal: Arc<str>,
 }
@@ -83,7 +83,7 @@ impl Model {
 
     fn command(&mut self, command: &Command) -> Answer {
         let answer = self.verb(command);
-        while let Some((id, status)) = self.ended.pop() {
+        while let Some((id, status)) = self.ended.pop_first() {
             self.wake_dependents(id, status);
         }
         answer

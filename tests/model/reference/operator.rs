@@ -4,13 +4,14 @@ use raftq::queue::{
     applied::{Answer, JobBrief},
     command::{Autoarchive, Edit},
     ids::{JobId, Priority, WallMs},
-    job::{Hold, Status},
+    job::{Hold, Spec, Status},
     refusal::Refusal,
 };
 
 use super::{
     Model,
     job::{Lasting, OpStatus},
+    submit::bad_field,
 };
 
 impl Model {
@@ -138,7 +139,50 @@ impl Model {
         }
     }
 
-    pub(super) fn edit(&mut self, id: JobId, _edit: &Edit) -> Result<JobBrief, Refusal> {
-        Ok(self.job(id)?.brief(false))
+    /// Fields of a job without a lease; what has ended and what it waits for stay as they are.
+    pub(super) fn edit(&mut self, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal> {
+        let job = self.job(id)?;
+        let status = job.status();
+        if status.is_final() {
+            return Err(Refusal::Finished { status });
+        }
+        if status == Status::Canceling {
+            return Err(Refusal::Canceling);
+        }
+        if let Some((_, lease)) = job.held() {
+            return Err(Refusal::Claimed { owner: lease.worker.clone() });
+        }
+        let Some(spec) = &edit.spec else { return Ok(job.brief(false)) };
+        self.check_edit(id, spec)?;
+        self.create_limits(spec);
+        let job = self.job(id)?;
+        for (op, new) in job.ops.iter_mut().zip(&spec.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
+            op.priority = new.priority.or(spec.priority).unwrap_or_default();
+        }
+        job.spec = Spec::clone(spec);
+        self.changed(id);
+        Ok(self.jobs[&id].brief(true))
+    }
+
+    fn check_edit(&self, id: JobId, new: &Spec) -> Result<(), Refusal> {
+        if let Some(field) = bad_field(new) {
+            return Err(Refusal::invalid(field, ""));
+        }
+        let job = &self.jobs[&id];
+        if new.ops.len() != job.ops.len() {
+            return Err(Refusal::invalid("ops", ""));
+        }
+        for (at, (op, (old, new))) in job.ops.iter().zip(job.spec.ops.iter().zip(&new.ops)).enumerate() {
+            if op.status != OpStatus::Queued && old != new {
+                return Err(Refusal::invalid(format!("ops[{at}]"), ""));
+            }
+            if old.depends != new.depends {
+                return Err(Refusal::invalid(format!("ops[{at}].depends"), ""));
+            }
+        }
+        match self.holder_of(new.unique.as_ref()) {
+            Some(holder) if holder != id => Err(Refusal::Conflict { message: "".into() }),
+            _ => Ok(()),
+        }
     }
 }

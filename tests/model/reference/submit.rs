@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raftq::queue::{
     applied::{Answer, Submitted},
     ids::{JobId, Priority},
-    job::{Depends, Hold, LEASE_MS_MAX, LEASE_MS_MIN, Needs, OpSpec, Spec, When},
+    job::{Depends, Hold, JobRef, LEASE_MS_MAX, LEASE_MS_MIN, Needs, OpSpec, Spec, When},
     refusal::Refusal,
 };
 
@@ -100,8 +100,11 @@ impl Model {
             Latch { on, accept: depends.accept, outcome }
         };
         let latches = |(op, targets): (&OpSpec, &Vec<Target>)| op.depends.iter().zip(targets).map(latch).collect();
-        let depends = spec.ops.iter().zip(targets).map(latches).collect();
-        self.fresh(spec, depends)
+        let depends: Vec<Vec<Latch>> = spec.ops.iter().zip(targets).map(latches).collect();
+        let mut spec = spec.clone();
+        let said = spec.ops.iter_mut().flat_map(|op| &mut op.depends);
+        said.zip(depends.iter().flatten()).for_each(|(said, latch)| said.on = JobRef::Id(latch.on));
+        self.fresh(&spec, depends)
     }
 
     pub(super) fn full(&self) -> Option<Refusal> {
@@ -115,7 +118,7 @@ impl Model {
         self.live().find(|job| job.spec.unique.as_ref() == Some(unique)).map(|job| job.id)
     }
 
-    fn create_limits(&mut self, spec: &Spec) {
+    pub(super) fn create_limits(&mut self, spec: &Spec) {
         for (name, max) in &spec.limits {
             if let Some(max) = max {
                 self.limits.entry(name.clone()).or_insert(*max);

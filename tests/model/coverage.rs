@@ -1,0 +1,111 @@
+//! That the generator gets everywhere: agreement about what never happens would prove nothing.
+
+use std::collections::BTreeMap;
+
+use raftq::queue::{
+    applied::Answer,
+    command::{Command, LeaseAction},
+    refusal::Refusal,
+};
+
+use crate::{
+    agreement::Pair,
+    simulation::{ENTRIES, log},
+};
+
+/// Of each verb, what it was answered at least so often.
+const EXPECTED: &[(&str, &[&str])] = &[
+    ("submit", &["ok", "existed", "invalid", "aborted", "queue_full", "drained"]),
+    ("claim", &["ok", "not_found", "claimed", "conflict", "finished"]),
+    ("start", &["ok", "stale_lease", "not_claimed", "not_found"]),
+    ("touch", &["ok", "stale_lease", "not_claimed", "not_found"]),
+    ("success", &["ok", "stale_lease", "not_claimed", "not_found", "invalid", "drained"]),
+    ("failure", &["ok", "stale_lease", "not_claimed", "not_found"]),
+    ("release", &["ok", "stale_lease", "not_claimed", "not_found"]),
+    ("bury held", &["ok", "stale_lease", "not_claimed", "not_found"]),
+    ("cancel", &["ok", "not_found", "not_cancelable", "finished"]),
+    ("kick", &["ok", "unchanged", "not_found", "conflict", "queue_full"]),
+    ("bury", &["ok", "unchanged", "not_found", "claimed", "finished"]),
+    ("priority", &["ok", "unchanged", "not_found"]),
+    ("archive", &["ok", "unchanged", "not_found", "not_final"]),
+    ("delete", &["ok", "not_found", "claimed", "canceling", "conflict"]),
+    ("edit", &["ok", "unchanged", "not_found", "finished", "canceling", "claimed", "conflict", "invalid"]),
+    ("any", &["key conflict", "key_expired"]),
+];
+const SEEDS: u64 = 60;
+const TIMES: u32 = 2;
+
+#[test]
+fn the_generator_reaches_every_verb_and_refusal() {
+    let mut seen = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let mut pair = Pair::new();
+        for step in log(seed, ENTRIES) {
+            let (requests, answers) = pair.model_only(&step);
+            for (request, answer) in requests.iter().zip(&answers) {
+                count(&mut seen, &request.command, answer);
+            }
+        }
+    }
+    for (verb, outcomes) in EXPECTED {
+        for outcome in *outcomes {
+            let times = seen.get(&(*verb, *outcome)).copied().unwrap_or_default();
+            assert!(times >= TIMES, "{verb}: {outcome} was reached {times} times; all: {seen:#?}");
+        }
+    }
+}
+
+type Seen = BTreeMap<(&'static str, &'static str), u32>;
+
+fn count(seen: &mut Seen, command: &Command, answer: &Answer) {
+    let mut note = |verb, outcome| *seen.entry((verb, outcome)).or_default() += 1;
+    match answer {
+        Answer::Refused(Refusal::Conflict { .. }) => note("any", "key conflict"),
+        Answer::Refused(refusal @ Refusal::KeyExpired { .. }) => note("any", refusal.code()),
+        Answer::Refused(refusal) => note(verb(command), refusal.code()),
+        Answer::Submitted(all) => all.iter().for_each(|each| {
+            let outcome = each.as_ref().map(|submitted| if submitted.existed { "existed" } else { "ok" });
+            note("submit", outcome.unwrap_or_else(Refusal::code));
+        }),
+        Answer::Claimed(all) => all.iter().for_each(|each| note("claim", code(each))),
+        Answer::Jobs(all) => all.iter().for_each(|each| {
+            let outcome = each.as_ref().map(|brief| if brief.changed { "ok" } else { "unchanged" });
+            note(verb(command), outcome.unwrap_or_else(Refusal::code));
+        }),
+        Answer::Leases { results, .. } => {
+            let Command::Leases { items, .. } = command else { panic!("only calls under leases are answered so") };
+            items.iter().zip(results).for_each(|(item, result)| note(action(&item.action), code(result)));
+        }
+        Answer::Done | Answer::Archived { .. } | Answer::Drain(_) | Answer::Pool(_) => {}
+    }
+}
+
+fn code<T>(result: &Result<T, Refusal>) -> &'static str {
+    result.as_ref().map_or_else(Refusal::code, |_| "ok")
+}
+
+fn verb(command: &Command) -> &'static str {
+    match command {
+        Command::Submit { .. } => "submit",
+        Command::Claim(_) => "claim",
+        Command::Cancel { .. } => "cancel",
+        Command::Kick { .. } => "kick",
+        Command::Bury { .. } => "bury",
+        Command::Priority { .. } => "priority",
+        Command::Archive { .. } => "archive",
+        Command::Delete { .. } => "delete",
+        Command::Edit { .. } => "edit",
+        _ => "other",
+    }
+}
+
+fn action(action: &LeaseAction) -> &'static str {
+    match action {
+        LeaseAction::Start { .. } => "start",
+        LeaseAction::Touch { .. } => "touch",
+        LeaseAction::Success { .. } => "success",
+        LeaseAction::Failure { .. } => "failure",
+        LeaseAction::Release { .. } => "release",
+        LeaseAction::Bury { .. } => "bury held",
+    }
+}
