@@ -176,7 +176,11 @@ impl Bench {
         let Core { state, rows, .. } = &mut *core;
         let mut applied = state.apply(rows, Index(index), &entry);
         rows.store(state.take_changes());
-        let batch = AppliedBatch { index, entries: vec![AppliedEntry { index, clocks, effects: applied.effects }] };
+        let batch = AppliedBatch {
+            index,
+            entries: vec![AppliedEntry { index, clocks, effects: applied.effects }],
+            skipped: false,
+        };
         // Told under the lock, so in the order of the log; nobody may be listening.
         drop(self.0.applied.send(Arc::new(batch)));
         Proposed::Answered { index, answer: applied.answers.remove(0) }

@@ -87,9 +87,10 @@ pub enum Effect {
     Ready {
         queue: std::sync::Arc<str>,
     },
-    /// Status, version, or log of the job changed; waiters look again.
+    /// Status, version, or log of the job changed; waiters look again. `was` is the status before.
     Changed {
         job: JobId,
+        was: Status,
         status: Status,
     },
     /// The holder of a lease is asked to stop; the pool acts at once.

@@ -134,7 +134,7 @@ impl<'a> Step<'a> {
         let mut writer = Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks };
         let job = self.state.live.get_mut(&id).expect("a verb changes a job that it found");
         self.state.order.remove(job);
-        let (held, shape) = (job.lease().is_some(), job.shape.clone());
+        let (was, held, shape) = (job.status(), job.lease().is_some(), job.shape.clone());
         let answer = edit(job, &mut writer);
         waits::settle(job, self.state.waits.of(id), &mut writer);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
@@ -149,18 +149,18 @@ impl<'a> Step<'a> {
         let status = job.status();
         if status.is_final() {
             let job = self.state.live.remove(&id).expect("it was there a line ago");
-            self.retire(job);
+            self.retire(job, was);
         } else {
             self.state.order.insert(job);
             self.state.touched.insert(id);
-            self.announce(id, status);
+            self.announce(id, was, status);
         }
         answer
     }
 
     /// Says that a live job has changed.
-    fn announce(&mut self, id: JobId, status: Status) {
-        self.effects.push(Effect::Changed { job: id, status });
+    fn announce(&mut self, id: JobId, was: Status, status: Status) {
+        self.effects.push(Effect::Changed { job: id, was, status });
         if status == Status::Queued {
             let queue = &self.state.live[&id].shape.queue;
             self.ready.insert(queue.clone());
@@ -184,9 +184,10 @@ impl<'a> Step<'a> {
         let mut job = self.state.live.remove(&id).expect("a verb changes a job that it found");
         self.state.order.remove(&job);
         self.state.shared.release(&job);
+        let was = job.status();
         edit(&mut job);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
-        self.enter(job);
+        self.enter(job, was);
     }
 
     /// Takes in a new job. What it waits for may have ended badly already, and then it ends here.
@@ -196,12 +197,12 @@ impl<'a> Step<'a> {
             self.state.changes.put(RowKey::Waits(job.id), Row::Waits(deps.clone()));
             self.state.waits.add(job.id, deps);
         }
-        self.enter(job);
+        self.enter(job, Status::Queued);
     }
 
     /// A job that has ended, and is not archived, lives again.
     pub fn revive(&mut self, mut job: Box<Job>, deps: Box<[Dep]>, edit: impl FnOnce(&mut Job)) {
-        let state = &mut *self.state;
+        let (state, was) = (&mut *self.state, job.status());
         let end = job.ended_at.time().expect("a job that has ended says when");
         state.history.remove_ended(&mut state.changes, end, job.id);
         state.counters.ended = state.counters.ended.saturating_sub(1);
@@ -219,27 +220,27 @@ impl<'a> Step<'a> {
         }
         edit(&mut job);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
-        self.enter(job);
+        self.enter(job, was);
     }
 
     /// A job that was not there, or not like this, is live.
-    fn enter(&mut self, mut job: Box<Job>) {
+    fn enter(&mut self, mut job: Box<Job>, was: Status) {
         let (id, state) = (job.id, &mut *self.state);
         state.shared.adopt(&mut job);
         let mut writer = Writer { changes: &mut state.changes, rows: self.rows, clocks: self.clocks };
         waits::settle(&mut job, state.waits.of(id), &mut writer);
         let status = job.status();
         if status.is_final() {
-            return self.retire(job);
+            return self.retire(job, was);
         }
         state.order.insert(&job);
         state.live.insert(id, job);
         state.touched.insert(id);
-        self.announce(id, status);
+        self.announce(id, was, status);
     }
 
     /// A job that has ended goes from memory into its row, and whoever waits for it is to hear.
-    fn retire(&mut self, job: Box<Job>) {
+    fn retire(&mut self, job: Box<Job>, was: Status) {
         let (state, status) = (&mut *self.state, job.status());
         state.shared.release(&job);
         state.touched.remove(&job.id);
@@ -251,7 +252,7 @@ impl<'a> Step<'a> {
         if let Some(unique) = &job.more().unique {
             state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
         }
-        self.effects.push(Effect::Changed { job: job.id, status });
+        self.effects.push(Effect::Changed { job: job.id, was, status });
         state.changes.delete(RowKey::Live(job.id));
         state.changes.put(RowKey::Ended(job.id), Row::Job(job));
     }

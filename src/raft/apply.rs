@@ -178,7 +178,9 @@ impl Work {
         let summary = hot.applied.summary();
         self.replica.replace(hot).store.supersede();
         self.replica.bytes_since_snapshot.store(0, Ordering::Relaxed);
+        let index = summary.index;
         self.replica.moved_to(summary);
+        self.replica.announce(AppliedBatch { index, entries: Vec::new(), skipped: true });
     }
 
     fn apply(&self, items: Vec<Item>) -> Result<(), StorageError> {
@@ -198,7 +200,7 @@ impl Work {
         for (responder, answers) in chunk.answers {
             responder.send(answers);
         }
-        self.replica.announce(AppliedBatch { index: summary.index, entries: chunk.entries });
+        self.replica.announce(AppliedBatch { index: summary.index, entries: chunk.entries, skipped: false });
         Ok(())
     }
 

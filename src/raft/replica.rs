@@ -86,6 +86,8 @@ pub struct AppliedBatch {
     /// The index of the last entry of the chunk.
     pub index: u64,
     pub entries: Vec<AppliedEntry>,
+    /// A snapshot took the place of the state: what came about up to `index` is not told.
+    pub skipped: bool,
 }
 
 #[derive(Debug)]

@@ -53,7 +53,7 @@ pub fn touch(step: &mut Step, id: JobId, action: &LeaseAction) {
     }
     if news || progress.is_some() {
         let status = step.live(id).expect("its lease was found").status();
-        step.emit(Effect::Changed { job: id, status });
+        step.emit(Effect::Changed { job: id, was: status, status });
     }
 }
 

@@ -79,7 +79,7 @@ fn effect_line(effect: &Effect) -> String {
     match effect {
         Effect::Posted { job } => format!("posted {job}"),
         Effect::Ready { queue } => format!("ready {queue}"),
-        Effect::Changed { job, status } => format!("changed {job} {}", status.name()),
+        Effect::Changed { job, status, .. } => format!("changed {job} {}", status.name()),
         Effect::Stop { job, lease, signal } => format!("stop {job} lease {lease} {signal:?}").to_lowercase(),
         Effect::LeaseEnded { job, lease } => format!("lease {lease} of {job} ended"),
         Effect::Removed { job } => format!("removed {job}"),
