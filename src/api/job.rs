@@ -130,6 +130,8 @@ fields! {
     "attempts" Attempts Job, summary;
     "retries_left" RetriesLeft Job;
     "lost" Lost Job;
+    "exit_code" ExitCode Ops;
+    "fail_reason" FailReason Ops;
     "worker" Worker Job, summary;
     "received_at" ReceivedAt Job, summary;
     "started_at" StartedAt Job, summary;
@@ -159,8 +161,21 @@ impl Field {
 
 /// The chosen fields of a job, as JSON.
 pub struct JobDoc<'a> {
-    pub parts: &'a JobParts,
-    pub fields: &'a [Field],
+    parts: &'a JobParts,
+    fields: &'a [Field],
+    similar: Option<u64>,
+}
+
+impl<'a> JobDoc<'a> {
+    pub fn new(parts: &'a JobParts, fields: &'a [Field]) -> Self {
+        Self { parts, fields, similar: None }
+    }
+
+    /// One of so many that are alike.
+    pub fn similar(mut self, count: u64) -> Self {
+        self.similar = Some(count);
+        self
+    }
 }
 
 impl Serialize for JobDoc<'_> {
@@ -169,6 +184,9 @@ impl Serialize for JobDoc<'_> {
         for field in self.fields {
             map.serialize_key(field.name())?;
             self.parts.write(*field, &mut map)?;
+        }
+        if let Some(similar) = self.similar {
+            map.serialize_entry("similar", &similar)?;
         }
         map.end()
     }
@@ -213,6 +231,10 @@ impl JobParts {
             Field::Reasons => map.serialize_value(&ReasonsDoc(self)),
             Field::Progress => map.serialize_value(&self.progress.as_ref().map(Raw)),
             Field::Checkpoint => map.serialize_value(&self.checkpoint.as_ref().map(Raw)),
+            Field::ExitCode => map.serialize_value(&self.newest_attempt().and_then(|attempt| attempt.exit_code)),
+            Field::FailReason => {
+                map.serialize_value(&self.newest_attempt().and_then(|attempt| attempt.fail_reason.as_deref()))
+            }
             Field::BlockedBy => map.serialize_value(&self.blocked_by),
             Field::HeldBy => map.serialize_value(&self.held_by),
             Field::Name
@@ -224,6 +246,11 @@ impl JobParts {
             | Field::Parent
             | Field::KeepOutput => self.write_spec(field, map),
         }
+    }
+
+    /// Of any op; what the job looks like now is due to it.
+    pub fn newest_attempt(&self) -> Option<&Attempt> {
+        self.attempts.values().flatten().max_by_key(|attempt| attempt.lease)
     }
 
     /// The fields that only the submitter wrote.

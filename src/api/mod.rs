@@ -10,19 +10,23 @@
 //!   bytes ◄── serde ─── JobDoc, SubmitAnswer, ... ◄── from ── queue::{applied, job, rows}
 //! ```
 
+mod bulk;
 mod claim;
 mod cluster;
 mod decode;
 mod error;
 mod exec;
+mod filter;
 mod job;
 mod leases;
 mod log;
 mod number;
 mod op;
 mod raw;
+mod settings;
 mod spec;
 mod spec_convert;
+mod spec_written;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -32,18 +36,22 @@ pub use crate::queue::{
     ids::{JobId, LeaseId},
     job::OnFailure,
 };
+pub use bulk::{BulkAnswer, BulkDo, BulkRefusal, BulkRequest};
 pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WAIT_MS_MAX, WorkerRef};
 pub use cluster::{AddMember, Transfer};
 pub use decode::decode;
 pub use error::{ErrorBody, ErrorEnvelope, status_of};
 pub use exec::{ExecArgs, SleepArgs};
+pub use filter::Filter;
 pub use job::{Blocker, Field, JobDoc, JobParts, Source};
 pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry};
 pub use log::LogDoc;
 pub use number::{Cores, Priority, parse_priority};
 pub use op::result_value;
 pub use raw::raw_value;
+pub use settings::{LimitRequest, LimitView, PolicyRequest, PolicyView, WorkerRequest};
 pub use spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec};
+pub use spec_written::patched;
 pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_spec, decode_submission};
 pub use verbs::{
     ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,

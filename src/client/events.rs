@@ -53,6 +53,10 @@ impl Events {
         loop {
             if let Some(event) = self.parser.next() {
                 self.from = Some(event.id.clone()).filter(|id| !id.is_empty()).or(self.from.take());
+                // Without data it only says where the stream stands.
+                if event.data.is_empty() {
+                    continue;
+                }
                 return Ok(event);
             }
             if self.body.is_none() {
