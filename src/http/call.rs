@@ -120,6 +120,14 @@ impl Call {
         }
     }
 
+    /// For calls that look before they propose: on another node the look would be for nothing.
+    pub async fn leader_only(&self) -> Result<(), Failure> {
+        match self.front.other_leader() {
+            Some(leader) => Err(self.elsewhere(leader).await),
+            None => Ok(()),
+        }
+    }
+
     /// Only the leader can do this: send the client there, or ask in its place if it wants that.
     pub async fn elsewhere(&self, leader: LeaderInfo) -> Failure {
         match self.context.away {

@@ -13,10 +13,15 @@ use axum::{
 use super::{Front, failure::Failure, guard, handlers};
 
 pub fn router(front: &Arc<Front>) -> Router {
-    use handlers::{archive, claim, cluster, health, job, leases, list, settings, submit, verbs, wait};
+    use handlers::{
+        archive, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, settings, stats,
+        submit, verbs, wait, why, workers,
+    };
     Router::new()
         .route("/v1/jobs", post(submit::submit).get(list::list))
-        .route("/v1/jobs/{id}", get(job::show).delete(verbs::delete))
+        .route("/v1/jobs/bulk", post(bulk::bulk))
+        .route("/v1/jobs/{id}", get(job::show).delete(verbs::delete).patch(edit::edit))
+        .route("/v1/jobs/{id}/why", get(why::why))
         .route("/v1/jobs/{id}/log", get(job::log))
         .route("/v1/jobs/{id}/output", get(job::output))
         .route("/v1/jobs/{id}/wait", get(wait::wait))
@@ -32,6 +37,13 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/queues/{queue}", put(settings::set_queue))
         .route("/v1/drain", get(settings::drain).put(settings::set_drain))
         .route("/v1/pool", get(settings::pool).put(settings::set_pool))
+        .route("/v1/limits", get(limits::limits))
+        .route("/v1/limits/{name}", get(limits::limit).put(limits::set_limit))
+        .route("/v1/policy", get(limits::policy).put(limits::set_policy))
+        .route("/v1/workers", get(workers::workers))
+        .route("/v1/workers/{id}", put(workers::put).delete(workers::remove))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/events", get(events::events))
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/init", post(cluster::init))
         .route("/v1/cluster/members", post(cluster::add))
@@ -39,6 +51,8 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
         .route("/v1/cluster/transfer", post(cluster::transfer))
         .route("/v1/cluster/snapshot", post(cluster::snapshot))
+        .route("/", get(contract::page))
+        .route("/v1/openapi.json", get(contract::openapi))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -37,7 +37,7 @@ pub async fn show(JobPath(id): JobPath, Params(params): Params<ShowParams>, call
     let view = call.view().await?;
     let mut seen = find(&view, id, &fields)?;
     read::complete(&*seen.rows, &mut seen.value, &fields);
-    Ok(Reply::json(&JobDoc { parts: &seen.value, fields: &fields }).at(seen.index))
+    Ok(Reply::json(&JobDoc::new(&seen.value, &fields)).at(seen.index))
 }
 
 fn find(view: &View, id: JobId, fields: &[Field]) -> Result<Seen<JobParts>, Failure> {

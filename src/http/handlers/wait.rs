@@ -92,6 +92,6 @@ impl WaitParams {
             None => Vec::new(),
         };
         let log = log.into_iter().map(LogDoc::from).collect();
-        Reply::json(&WaitAnswer { job: JobDoc { parts: &parts, fields }, log }).at(index)
+        Reply::json(&WaitAnswer { job: JobDoc::new(&parts, fields), log }).at(index)
     }
 }

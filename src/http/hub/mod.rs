@@ -6,6 +6,7 @@
 //! Waking is a hint: whoever wakes looks at the state again. So when batches were missed, everybody is woken.
 
 mod claims;
+mod events;
 mod jobs;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use claims::{ClaimLine, InLine, Wake};
+pub use events::{Event, Events, Position};
 pub use jobs::JobWaits;
 
 use super::Front;
@@ -32,6 +34,7 @@ use crate::{
 pub struct Hub {
     pub jobs: JobWaits,
     pub claims: ClaimLine,
+    pub events: Events,
     ended: AtomicBool,
 }
 
@@ -51,6 +54,7 @@ impl Hub {
 /// Wakes waiters from applied entries until told to stop.
 pub async fn run(front: Arc<Front>, stop: CancellationToken) {
     let mut batches = front.node.applied_batches();
+    front.hub.events.begin(front.applied());
     let mut leadership = front.leadership();
     let mut led = front.leads();
     loop {
@@ -58,7 +62,10 @@ pub async fn run(front: Arc<Front>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             batch = batches.recv() => match batch {
                 Ok(batch) => woken_by(&front, &batch).await,
-                Err(RecvError::Lagged(_)) => wake_everybody(&front).await,
+                Err(RecvError::Lagged(_)) => {
+                    front.hub.events.tear();
+                    wake_everybody(&front).await;
+                }
                 Err(RecvError::Closed) => return,
             },
             changed = leadership.changed() => {
@@ -76,6 +83,10 @@ pub async fn run(front: Arc<Front>, stop: CancellationToken) {
 }
 
 async fn woken_by(front: &Front, batch: &AppliedBatch) {
+    front.hub.events.add(batch);
+    if batch.skipped {
+        return wake_everybody(front).await;
+    }
     let mut ready = BTreeSet::new();
     let mut all_ready = false;
     for effect in batch.entries.iter().flat_map(|entry| &entry.effects) {

@@ -3,6 +3,7 @@
 mod cluster;
 mod door;
 mod jobs;
+mod operate;
 mod work;
 
 use std::time::Duration;

@@ -1,0 +1,120 @@
+//! GET /v1/events: what happens, as server-sent events.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    api::StatusName,
+    http::{
+        Front,
+        call::Call,
+        failure::Failure,
+        hub::{Event, Position},
+        params::Params,
+    },
+    queue::ids::{JobId, WallMs},
+};
+
+/// Events written at once.
+const PIECE: usize = 512;
+/// More often than proxies and clients give up on silence.
+const COMMENT_EVERY: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: &str = "last-event-id";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventParams {
+    from: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EventDoc {
+    job: JobId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<StatusName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<StatusName>,
+    at: WallMs,
+}
+
+struct Stream {
+    front: Arc<Front>,
+    position: Position,
+    newest: watch::Receiver<Position>,
+    /// Its position was told, so that a client which loses the connection before the first event misses none.
+    begun: bool,
+}
+
+pub async fn events(Params(params): Params<EventParams>, call: Call) -> Result<Response, Failure> {
+    let header = call.headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let from = header.or(params.from).map(|text| position(&text)).transpose()?;
+    let newest = call.front.hub.events.newest();
+    let position = from.unwrap_or_else(|| *newest.borrow());
+    if call.front.hub.events.after(position, 1).is_err() {
+        let message = "events after this one are no longer kept here; read the jobs, and go on without a position";
+        return Err(Failure::new("gone", message));
+    }
+    let stream = Stream { front: call.front, position, newest, begun: false };
+    let body = Body::from_stream(stream::unfold(stream, |mut stream| async {
+        let piece = stream.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), stream))
+    }));
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// `index.n`, or `index` for behind the whole entry.
+fn position(text: &str) -> Result<Position, Failure> {
+    let parsed = match text.split_once('.') {
+        Some((index, number)) => index.parse().ok().zip(number.parse().ok()),
+        None => text.parse().ok().map(|index| (index, u32::MAX)),
+    };
+    parsed.ok_or_else(|| Failure::invalid("from", "give the id of an event: INDEX.N"))
+}
+
+impl Stream {
+    /// The next bytes; `None` ends the stream, and the client asks again with the last id.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.begun {
+                self.begun = true;
+                return Some(format!("id: {}.{}\n\n", self.position.0, self.position.1).into());
+            }
+            let events = self.front.hub.events.after(self.position, PIECE).ok()?;
+            if let Some(last) = events.last() {
+                self.position = last.at;
+                return Some(write(&events));
+            }
+            if self.front.hub.has_ended() {
+                return None;
+            }
+            match tokio::time::timeout(COMMENT_EVERY, self.newest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
+            }
+        }
+    }
+}
+
+fn write(events: &[Event]) -> Bytes {
+    let mut text = String::new();
+    for event in events {
+        let (was, status) = (event.was.map(StatusName), event.status.map(StatusName));
+        let data = EventDoc { job: event.job, was, status, at: event.time };
+        let data = serde_json::to_string(&data).expect("plain JSON");
+        text.push_str(&format!("id: {}.{}\nevent: {}\ndata: {data}\n\n", event.at.0, event.at.1, event.kind));
+    }
+    text.into()
+}
