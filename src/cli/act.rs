@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{
-        ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, Priority, PriorityRequest,
-        parse_priority,
+        ArchiveAge, ArchiveAnswer, ArchiveRequest, BulkAnswer, BulkDo, BulkRequest, BuryRequest, CancelRequest,
+        Priority, PriorityRequest, parse_priority,
     },
     client::{Call, Method},
 };
@@ -223,54 +223,55 @@ fn is_about_the_job(code: &str) -> bool {
     super::failure::exit_of_code(code) == Exit::Failed
 }
 
+/// Piece after piece; what is refused is named, as far as the answer names it.
 async fn in_bulk(context: &Context, target: &Target, verb: &Verb) -> Outcome {
     let progress = context.output.progress(None, verb.name);
-    let mut totals = Map::new();
-    let mut refused = false;
-    let mut after = Value::Null;
+    let mut total = BulkAnswer::default();
+    let mut after = None;
     loop {
-        let answer = context.post("/v1/jobs/bulk", &bulk_request(target, verb, &after)).await?;
-        add_counts(&mut totals, &answer);
-        refused |= answer["refused"].as_u64().is_some_and(|count| count > 0);
-        progress.inc(answer["changed"].as_u64().unwrap_or(0));
-        after = answer["next"].clone();
-        if after.is_null() {
+        let piece: BulkAnswer =
+            context.write(Method::POST, "/v1/jobs/bulk", &bulk_request(target, verb, after)).await?;
+        progress.inc(piece.matched);
+        for refusal in &piece.refusals {
+            progress.suspend(|| context.output.note(&format!("job {}: {}", refusal.id, refusal.message)));
+        }
+        after = piece.next.clone();
+        add(&mut total, piece);
+        if after.is_none() {
             break;
         }
     }
     progress.finish_and_clear();
+    print_counts(context, &total)?;
+    Ok(Exit::ok_if(total.refused == 0))
+}
+
+fn bulk_request(target: &Target, verb: &Verb, after: Option<String>) -> BulkRequest {
+    let mut act = verb.body.as_object().cloned().unwrap_or_default();
+    act.insert("verb".to_owned(), verb.name.into());
+    let select = target.selection.query().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    BulkRequest { act: BulkDo::With(act), select, limit: None, after, dry_run: target.dry_run }
+}
+
+fn add(total: &mut BulkAnswer, piece: BulkAnswer) {
+    total.matched += piece.matched;
+    total.changed += piece.changed;
+    total.unchanged += piece.unchanged;
+    total.refused += piece.refused;
+    total.refusals.extend(piece.refusals);
+}
+
+fn print_counts(context: &Context, total: &BulkAnswer) -> Result<(), Failure> {
     if context.output.is_json() {
-        context.output.json(&totals.into())?;
-    } else {
-        let counts: Vec<(&str, String)> =
-            totals.iter().map(|(name, count)| (name.as_str(), count.to_string())).collect();
-        context.output.record(&counts)?;
+        return Ok(context.output.json(&json!(total))?);
     }
-    Ok(Exit::ok_if(!refused))
-}
-
-fn bulk_request(target: &Target, verb: &Verb, after: &Value) -> Value {
-    let mut act = json!({ "verb": verb.name });
-    if let (Some(act), Some(body)) = (act.as_object_mut(), verb.body.as_object()) {
-        act.extend(body.clone());
-    }
-    let select: Map<String, Value> =
-        target.selection.query().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-    let mut request = json!({ "do": act, "select": select, "dry_run": target.dry_run });
-    if !after.is_null() {
-        request["after"] = after.clone();
-    }
-    request
-}
-
-/// Sums every number in the answers of a bulk call's pieces.
-fn add_counts(totals: &mut Map<String, Value>, answer: &Value) {
-    for (name, value) in answer.as_object().into_iter().flatten() {
-        if let Some(count) = value.as_u64() {
-            let sum = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + count;
-            totals.insert(name.clone(), sum.into());
-        }
-    }
+    let counts = [
+        ("matched", total.matched),
+        ("changed", total.changed),
+        ("unchanged", total.unchanged),
+        ("refused", total.refused),
+    ];
+    Ok(context.output.record(&counts.map(|(name, count)| (name, count.to_string())))?)
 }
 
 pub async fn autoarchive(context: &Context, args: AutoarchiveArgs) -> Outcome {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::Context,
-    failure::{Exit, Outcome},
+    failure::{Exit, Failure, Outcome},
     output,
 };
 use crate::client::{Call, Method};
@@ -92,10 +92,16 @@ pub async fn run(context: &Context, args: ClusterArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// The view of the node that leads, if one is found; else of any that answers.
+/// The view of the node that leads, if one is found: only that one knows who lags. Else of any that answers.
 async fn status(context: &Context) -> Outcome {
-    let call = Call::read("/v1/cluster", context.deadline()).local();
-    let status: Value = context.client.call(call).await?.json()?;
+    let asked = view(context).await?;
+    let status = match asked["leader"]["api"].as_str() {
+        Some(leader) if asked["role"] != "leader" && !context.is_local() => {
+            context.client.prefer(leader);
+            view(context).await.unwrap_or(asked)
+        }
+        _ => asked,
+    };
     let led = !status["leader"].is_null();
     if context.output.is_json() {
         context.output.json(&status)?;
@@ -110,6 +116,11 @@ async fn status(context: &Context) -> Outcome {
     Ok(Exit::Ok)
 }
 
+async fn view(context: &Context) -> Result<Value, Failure> {
+    let call = Call::read("/v1/cluster", context.deadline()).local();
+    Ok(context.client.call(call).await?.json()?)
+}
+
 const MEMBER_FIELDS: [&str; 7] = ["id", "api", "peer", "role", "reachable", "applied", "lag"];
 
 fn summary(status: &Value) -> Vec<(&'static str, String)> {
@@ -121,7 +132,7 @@ fn summary(status: &Value) -> Vec<(&'static str, String)> {
         ("leader", leader),
         ("term", text(&status["term"])),
         ("committed", text(&status["committed"])),
-        ("asked", format!("node {} ({})", status["id"], text(&status["role"]))),
+        ("answered", format!("by node {}, {}", status["id"], text(&status["role"]))),
         ("version", text(&status["version"])),
     ]
 }

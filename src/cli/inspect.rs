@@ -30,7 +30,15 @@ pub struct EventsArgs {
 /// Why a job is not running.
 pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
     let answer: Value = context.read(&format!("/v1/jobs/{}/why", args.id), &[]).await?;
-    context.output.document(&answer)?;
+    if context.output.is_json() {
+        context.output.json(&answer)?;
+        return Ok(Exit::Ok);
+    }
+    let reasons = answer["why"].as_array().map_or(&[][..], Vec::as_slice);
+    let status = output::cell("status", &answer["status"]);
+    for reason in reasons {
+        context.output.line(&format!("{status}: {}", output::cell("why", reason)))?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -44,14 +52,7 @@ const WORKER_FIELDS: [&str; 7] = ["id", "kind", "host", "version", "slots", "las
 
 pub async fn workers(context: &Context) -> Outcome {
     let answer: Value = context.read("/v1/workers", &[]).await?;
-    if context.output.is_json() {
-        context.output.json(&answer)?;
-        return Ok(Exit::Ok);
-    }
-    let workers = answer["workers"].as_array().map_or(&[][..], Vec::as_slice);
-    let row = |worker: &Value| WORKER_FIELDS.iter().map(|name| output::cell(name, &worker[*name])).collect();
-    let rows: Vec<Vec<String>> = workers.iter().map(row).collect();
-    context.output.rows(&WORKER_FIELDS, &rows)?;
+    context.output.listing(&WORKER_FIELDS, &answer, "workers")?;
     Ok(Exit::Ok)
 }
 

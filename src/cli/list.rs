@@ -1,7 +1,10 @@
 //! `raftq list`: jobs, by whatever the API can select.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     context::Context,
@@ -9,6 +12,7 @@ use super::{
     output,
     select::Selection,
 };
+use crate::client::{Call, path_with_query};
 
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
@@ -32,6 +36,12 @@ pub struct ListArgs {
     /// Only jobs that have ended
     #[arg(long)]
     finished: bool,
+    /// Only jobs that nobody holds
+    #[arg(long)]
+    unclaimed: bool,
+    /// Wait until there is one, as long as `--timeout` says
+    #[arg(long)]
+    wait: bool,
     /// In the order in which they will run, not by id
     #[arg(long)]
     by_priority: bool,
@@ -47,6 +57,8 @@ pub struct ListArgs {
 }
 
 const FIELDS: [&str; 8] = ["id", "status", "priority", "queue", "name", "attempts", "received_at", "ended_at"];
+/// One long poll.
+const WAIT: Duration = Duration::from_secs(5);
 /// What one request may ask for (design 3).
 const PAGE_MAX: u64 = 1000;
 
@@ -60,12 +72,21 @@ struct Page {
 pub async fn run(context: &Context, args: ListArgs) -> Outcome {
     let fields = fields(args.fields.as_deref());
     let mut query = args.query();
+    if args.wait {
+        query.push(("wait_ms", WAIT.as_millis().to_string()));
+    }
     query.push(("fields", fields.join(",")));
     let mut left = args.limit;
     let mut after = args.after.clone();
     let mut jobs = Vec::new();
     while left > 0 {
         let page = page(context, &query, left.min(PAGE_MAX), after.as_deref()).await?;
+        if args.wait && page.jobs.is_empty() && jobs.is_empty() {
+            if context.end_of_wait().is_some_and(|end| Instant::now() >= end) {
+                return Err(Failure::TimedOut("no such job came".into()));
+            }
+            continue;
+        }
         left = left.saturating_sub(page.jobs.len() as u64);
         jobs.extend(page.jobs);
         after = page.next.and_then(|next| cursor(&next));
@@ -85,7 +106,10 @@ async fn page(
     let mut query = query.to_vec();
     query.push(("limit", limit.to_string()));
     query.extend(after.map(|after| ("after", after.to_owned())));
-    context.read("/v1/jobs", &query).await
+    let waits = query.iter().any(|(name, _)| *name == "wait_ms");
+    let wait = if waits { WAIT } else { Duration::ZERO };
+    let call = Call::read(path_with_query("/v1/jobs", &query), context.deadline() + wait).waiting(wait);
+    Ok(context.client.call(context.call(call)).await?.json()?)
 }
 
 fn cursor(next: &Value) -> Option<String> {
@@ -140,6 +164,7 @@ impl ListArgs {
         };
         query.extend(shorthand.map(|statuses| ("status", statuses.to_owned())));
         query.extend(self.archived.then(|| ("archived", "true".to_owned())));
+        query.extend(self.unclaimed.then(|| ("unclaimed", "true".to_owned())));
         query.extend(self.by_priority.then(|| ("order", "priority".to_owned())));
         query.extend(self.similar.map(|similar| ("similar", similar.to_string())));
         query

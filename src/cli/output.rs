@@ -73,6 +73,16 @@ impl Output {
         self.raw(text.as_bytes())
     }
 
+    /// The list `name` of an answer, with these fields as columns; with `--json` the answer as it is.
+    pub fn listing(&self, fields: &[&str], answer: &Value, name: &str) -> io::Result<()> {
+        if self.is_json() {
+            return self.json(answer);
+        }
+        let items = answer[name].as_array().map_or(&[][..], Vec::as_slice);
+        let row = |item: &Value| fields.iter().map(|field| cell(field, &item[*field])).collect();
+        self.rows(fields, &items.iter().map(row).collect::<Vec<_>>())
+    }
+
     /// One thing with named fields: a line each.
     pub fn record(&self, fields: &[(&str, String)]) -> io::Result<()> {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -185,24 +185,31 @@ async fn estimated_end(context: &Context, which: &Which) -> Result<Option<u64>, 
 
 #[derive(Debug, clap::Args)]
 pub struct LimitArgs {
-    /// The limit group
-    name: String,
+    /// The limit group; without it: list all
+    name: Option<String>,
     /// Jobs of it that may run at once; 0 for none. Without it: show
     #[arg(value_name = "MAX")]
     max: Option<u32>,
     /// No limit any more
-    #[arg(long, conflicts_with = "max")]
+    #[arg(long, conflicts_with = "max", requires = "name")]
     remove: bool,
 }
 
 pub async fn limit(context: &Context, args: LimitArgs) -> Outcome {
-    let path = format!("/v1/limits/{}", path_segment(&args.name));
+    let Some(name) = &args.name else { return list_limits(context).await };
+    let path = format!("/v1/limits/{}", path_segment(name));
     let answer: Value = if args.max.is_none() && !args.remove {
         context.read(&path, &[]).await?
     } else {
         context.write(Method::PUT, &path, &json!({ "max": args.max })).await?
     };
     context.output.document(&answer)?;
+    Ok(Exit::Ok)
+}
+
+async fn list_limits(context: &Context) -> Outcome {
+    let answer: Value = context.read("/v1/limits", &[]).await?;
+    context.output.listing(&["name", "max", "running"], &answer, "limits")?;
     Ok(Exit::Ok)
 }
 

@@ -110,6 +110,13 @@ impl Client {
         self.shared.nodes.current().to_string()
     }
 
+    /// Asks `node` first from now on, if that is an address.
+    pub fn prefer(&self, node: &str) {
+        if let Some(authority) = Authority::parse(node) {
+            self.shared.nodes.prefer(authority);
+        }
+    }
+
     /// Sends `call`, follows the leader, repeats until there is an answer or the deadline has passed.
     pub async fn call(&self, call: Call) -> Result<Answer, ClientError> {
         let key = call.is_write().then(|| self.shared.keys.next());
