@@ -80,64 +80,105 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node of the cluster
+    #[command(after_help = "Examples:\n  raftq node --config cluster-config/node1.toml --init-if-new")]
     Node(node::NodeArgs),
     /// Submit a job, or many
     Submit(Box<submit::SubmitArgs>),
     /// List jobs
+    #[command(
+        after_help = "Examples:\n  raftq list --running\n  raftq list --group nightly --status error,buried -o +worker\n  raftq list --filter 'priority < 0 and name =~ \"night\"'"
+    )]
     List(list::ListArgs),
     /// Show jobs in full
+    #[command(after_help = "Examples:\n  raftq show 17\n  raftq show 17 --output\n  raftq show 17-19 --json")]
     Show(show::ShowArgs),
     /// Wait until jobs have ended
+    #[command(after_help = "Examples:\n  raftq wait 17 && echo done\n  raftq wait 17-99 --timeout 10m")]
     Wait(wait::WaitArgs),
     /// Follow a job's log and output until it has ended
+    #[command(after_help = "Examples:\n  raftq watch 17")]
     Watch(watch::WatchArgs),
     /// Cancel jobs
+    #[command(
+        after_help = "Examples:\n  raftq cancel 17\n  raftq cancel 17 --kill\n  raftq cancel --status queued --queue etl --reason 'wrong day'"
+    )]
     Cancel(act::CancelArgs),
     /// Queue buried, delayed, failed or canceled jobs again
+    #[command(after_help = "Examples:\n  raftq kick 17\n  raftq kick --status buried --group nightly")]
     Kick(act::KickArgs),
     /// Put jobs aside until they are kicked
+    #[command(after_help = "Examples:\n  raftq bury 17 --reason 'not before Monday'")]
     Bury(act::BuryArgs),
     /// Change fields of jobs that do not run
+    #[command(after_help = "Examples:\n  raftq edit 17 --set cwd=/srv/etl --set retries=3")]
     Edit(act::EditArgs),
     /// Delete jobs for good
+    #[command(after_help = "Examples:\n  raftq delete 17\n  raftq delete --status canceled --queue etl --dry-run")]
     Delete(act::DeleteArgs),
     /// Change the priority of jobs
+    #[command(after_help = "Examples:\n  raftq priority high 17 20-29\n  raftq priority -5 --group nightly")]
     Priority(act::PriorityArgs),
     /// Take ended jobs out of the default listing
+    #[command(after_help = "Examples:\n  raftq archive 17-99")]
     Archive(act::ArchiveArgs),
     /// Archive all jobs that ended longer ago than an age
+    #[command(after_help = "Examples:\n  raftq autoarchive 6h\n  raftq autoarchive all")]
     Autoarchive(act::AutoarchiveArgs),
     /// Close or open the queue for submissions
+    #[command(after_help = "Examples:\n  raftq drain on --reason 'maintenance until noon'\n  raftq drain off")]
     Drain(queues::DrainArgs),
     /// Queues, with their live jobs by status
+    #[command(after_help = "Examples:\n  raftq queues")]
     Queues,
     /// Stop claims from a queue, or from all
+    #[command(after_help = "Examples:\n  raftq pause etl --wait\n  raftq pause --all")]
     Pause(queues::PauseArgs),
     /// Let a queue's jobs be claimed again
+    #[command(after_help = "Examples:\n  raftq resume etl")]
     Resume(queues::ResumeArgs),
     /// How many jobs of a limit group may run at once
+    #[command(after_help = "Examples:\n  raftq limit db 2\n  raftq limit db --remove\n  raftq limit")]
     Limit(queues::LimitArgs),
     /// Show or change the limits and ages that the cluster keeps to
+    #[command(after_help = "Examples:\n  raftq policy\n  raftq policy --archive-after 2d --delete-after never")]
     Policy(queues::PolicyArgs),
     /// The worker pool of the leader
+    #[command(after_help = "Examples:\n  raftq pool status\n  raftq pool resize 8")]
     Pool(pool::PoolArgs),
     /// Form, inspect and change the cluster
+    #[command(
+        after_help = "Examples:\n  raftq cluster status\n  raftq cluster transfer 2\n  raftq cluster replace 3 4 --api 10.0.0.4:7401 --peer 10.0.0.4:7501"
+    )]
     Cluster(cluster::ClusterArgs),
     /// Why a job is not running
+    #[command(after_help = "Examples:\n  raftq why 17")]
     Why(inspect::WhyArgs),
     /// Totals, rates, estimates, learned needs
+    #[command(after_help = "Examples:\n  raftq stats")]
     Stats,
     /// Who works
+    #[command(after_help = "Examples:\n  raftq workers")]
     Workers,
     /// Follow what happens to jobs
+    #[command(after_help = "Examples:\n  raftq events\n  raftq events --kind finished --json")]
     Events(inspect::EventsArgs),
     /// Run jobs on this machine
+    #[command(
+        after_help = "Examples:\n  raftq worker --queue etl --slots 4 --ram 8G\n  raftq worker -q etl --max-time 2h --exit-when-idle"
+    )]
     Worker(worker::WorkerArgs),
     /// Disturb the master under load, and count what was lost
+    #[command(
+        after_help = "Examples:\n  raftq drill --rounds 5\n  raftq drill --do 'scripts/cluster kill-master' --restore 'scripts/cluster up'"
+    )]
     Drill(bench::drill::DrillArgs),
     /// Measure the cluster, and whether it keeps what it acknowledges
+    #[command(
+        after_help = "Examples:\n  raftq bench submit --in-flight 1,16,64,256\n  raftq bench life --take-next --batch 100 --in-flight 8\n  raftq bench exec --jobs 2000"
+    )]
     Bench(bench::BenchArgs),
     /// Print completions for a shell
+    #[command(after_help = "Examples:\n  raftq completions bash > /etc/bash_completion.d/raftq")]
     Completions(CompletionsArgs),
 }
 
@@ -217,6 +258,34 @@ mod tests {
     #[test]
     fn tree_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_parses() {
+        let tree = Cli::command();
+        for command in tree.get_subcommands().filter(|command| !matches!(command.get_name(), "submit" | "help")) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(!examples.is_empty(), "{} has no example", command.get_name());
+            for example in examples {
+                let line = example.split(['&', '>']).next().unwrap_or(example);
+                let words = words(line.trim());
+                Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+        }
+    }
+
+    /// As a shell splits it, single quotes and all.
+    fn words(line: &str) -> Vec<String> {
+        let quoted = line.split('\'').enumerate().map(|(index, part)| (index % 2 == 1, part));
+        let mut words = Vec::new();
+        for (is_quoted, part) in quoted {
+            match is_quoted {
+                true => words.push(part.to_owned()),
+                false => words.extend(part.split_whitespace().map(str::to_owned)),
+            }
+        }
+        words
     }
 
     #[test]
