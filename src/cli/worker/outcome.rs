@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    api::{LeaseItem, LogEntry},
+    api::{LeaseItem, LogEntry, WorkerRef},
     worker::{Outcome, Reason, Report, Updates},
 };
 
@@ -53,6 +53,11 @@ pub fn refused_finish(message: &str) -> LeaseItem {
         error: Some(format!("what the command left was refused: {message}").into()),
         ..LeaseItem::default()
     }
+}
+
+/// The worker is awake, and runs what it was granted.
+pub fn start(me: &WorkerRef) -> LeaseItem {
+    LeaseItem { verb: "start".into(), host: Some(me.host.clone()), pid: Some(me.pid), ..LeaseItem::default() }
 }
 
 pub fn release() -> LeaseItem {

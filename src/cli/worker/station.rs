@@ -1,6 +1,6 @@
 //! The worker's one loop: what to ask, what to tell, when to end.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,7 +14,10 @@ use super::{
     runs::{News, Runs},
 };
 use crate::{
-    api::{ClaimAnswer, ClaimRequest, ClaimedJob, LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, WorkerRef},
+    api::{
+        ClaimAnswer, ClaimRequest, ClaimedJob, LeaseId, LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, NeedsSpec,
+        WorkerRef,
+    },
     cli::{
         context::Context,
         failure::{Exit, Failure, Outcome},
@@ -46,6 +49,8 @@ struct Station<'a> {
     me: WorkerRef,
     room: Room,
     runs: Runs,
+    /// Leases of a long poll whose start is not confirmed yet: nothing of them runs.
+    granted: BTreeMap<LeaseId, (Boottime, ClaimedJob)>,
     /// What is to be told next.
     items: Vec<LeaseItem>,
     telling: Asking<'a, (Vec<LeaseItem>, Result<LeasesAnswer, ClientError>)>,
@@ -95,6 +100,7 @@ impl<'a> Station<'a> {
             me,
             room,
             runs,
+            granted: BTreeMap::new(),
             items: Vec::new(),
             telling: None,
             telling_claims: false,
@@ -141,13 +147,13 @@ impl<'a> Station<'a> {
     }
 
     fn is_done(&self) -> bool {
-        let quiet = self.runs.is_empty() && self.items.is_empty() && self.telling.is_none();
+        let quiet = self.runs.is_empty() && self.granted.is_empty() && self.items.is_empty() && self.telling.is_none();
         let all_heard = self.claiming.is_none();
         quiet && ((self.ending && all_heard) || (self.idle && self.args.exit_when_idle && all_heard))
     }
 
     fn end(&self) -> Outcome {
-        if self.runs.is_empty() {
+        if self.runs.is_empty() && self.granted.is_empty() {
             return Ok(Exit::Ok);
         }
         Err(Failure::TimedOut("the cluster did not hear how some jobs ended; it will run them again".into()))
@@ -204,8 +210,12 @@ impl<'a> Station<'a> {
         self.claiming = Some(Box::pin(async move { (sent, async { client.call(call?).await?.json() }.await) }));
     }
 
+    /// A claim that rides on a finish starts at once: whoever finishes is awake. A long poll may be answered to a worker that
+    /// was frozen meanwhile, so what it grants is started by a call of its own, and counts no attempt until then.
     fn next_claim(&self, wait: Duration) -> Option<ClaimRequest> {
-        let left = self.room.left(self.runs.needs()).filter(|left| left.slots > 0 && !self.ending)?;
+        let none = NeedsSpec::default();
+        let granted = self.granted.values().map(|(_, claimed)| claimed.job.needs.as_ref().unwrap_or(&none));
+        let left = self.room.left(self.runs.needs().chain(granted)).filter(|left| left.slots > 0 && !self.ending)?;
         let time_s = self.ends_at.map(|at| at.saturating_duration_since(Instant::now() + END_GRACE).as_secs());
         Some(ClaimRequest {
             worker: self.me.clone(),
@@ -214,7 +224,7 @@ impl<'a> Station<'a> {
             max: Some(left.slots),
             wait_ms: wait.as_millis() as u64,
             lease_ms: self.args.lease.map(|lease| lease.as_millis() as u64),
-            start: true,
+            start: wait.is_zero(),
             free: Some(left.free(time_s)),
             ..ClaimRequest::default()
         })
@@ -235,11 +245,19 @@ impl<'a> Station<'a> {
         match answer {
             Ok(answer) => {
                 self.idle = answer.jobs.is_empty();
-                self.start(sent, answer.jobs);
+                answer.jobs.into_iter().for_each(|claimed| self.grant(sent, claimed));
                 Ok(())
             }
             Err(error) => self.pause(error),
         }
+    }
+
+    /// Of a long poll: to be started, or given back if this worker ends.
+    fn grant(&mut self, sent: Boottime, claimed: ClaimedJob) {
+        let Some(lease) = claimed.lease else { return };
+        let item = if self.ending { outcome::release() } else { outcome::start(&self.me) };
+        self.items.push(LeaseItem { job: claimed.job.id, lease, ..item });
+        self.granted.insert(lease, (sent, claimed));
     }
 
     fn start(&mut self, sent: Boottime, jobs: Vec<ClaimedJob>) {
@@ -279,6 +297,13 @@ impl<'a> Station<'a> {
 
     fn settle(&mut self, sent: Boottime, item: &LeaseItem, result: LeaseResult) {
         let is_touch = &*item.verb == "touch";
+        if let Some((sent, claimed)) = self.granted.remove(&item.lease) {
+            return match result.error {
+                None if &*item.verb == "start" => self.start(sent, vec![started(claimed)]),
+                // Given back, or taken back meanwhile.
+                _ => {}
+            };
+        }
         match result.error {
             None if is_touch => self.runs.touched(item.lease, sent, result.cancel.as_deref()),
             None => self.runs.forget(item.lease),
@@ -307,6 +332,14 @@ impl<'a> Station<'a> {
         self.not_before = Instant::now() + PAUSE;
         Ok(())
     }
+}
+
+/// Its start was confirmed, which made it one attempt more than when it was granted.
+fn started(mut claimed: ClaimedJob) -> ClaimedJob {
+    if let Some(op) = &mut claimed.op {
+        op.attempts += 1;
+    }
+    claimed
 }
 
 /// For ever pending while nothing is asked.
