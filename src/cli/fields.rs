@@ -38,9 +38,8 @@ impl Job {
         self.0["ops"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The last attempt of the last op that had one.
     pub fn last_attempt(&self) -> Option<&Value> {
-        self.ops().iter().rev().find_map(|op| attempts(op).last())
+        last_attempt(&self.0)
     }
 
     /// What a shell would say of the command: its exit code, or none if it never ended by itself.
@@ -64,4 +63,9 @@ impl Job {
 /// The kept attempts of an op, oldest first.
 pub fn attempts(op: &Value) -> &[Value] {
     op["history"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The last attempt of a job's last op that had one.
+pub fn last_attempt(job: &Value) -> Option<&Value> {
+    job["ops"].as_array()?.iter().rev().find_map(|op| attempts(op).last())
 }

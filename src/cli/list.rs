@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
-    output,
+    fields, output,
     select::Selection,
 };
 use crate::client::{Call, path_with_query};
@@ -18,7 +18,7 @@ use crate::client::{Call, path_with_query};
 pub struct ListArgs {
     #[command(flatten)]
     select: Selection,
-    /// Fields to show: `-o id,status,worker`, or `-o +unique` to add to the usual ones
+    /// Fields to show: `-o id,status,exit_code,fail_reason`, or `-o +unique` to add to the usual ones
     #[arg(long = "output", short = 'o', value_name = "FIELDS", allow_hyphen_values = true)]
     fields: Option<String>,
     /// Archived jobs too
@@ -70,12 +70,12 @@ struct Page {
 }
 
 pub async fn run(context: &Context, args: ListArgs) -> Outcome {
-    let fields = fields(args.fields.as_deref());
+    let fields = chosen_fields(args.fields.as_deref());
     let mut query = args.query();
     if args.wait {
         query.push(("wait_ms", WAIT.as_millis().to_string()));
     }
-    query.push(("fields", fields.join(",")));
+    query.push(("fields", asked_for(&fields).join(",")));
     let mut left = args.limit;
     let mut after = args.after.clone();
     let mut jobs = Vec::new();
@@ -126,7 +126,7 @@ fn print(context: &Context, fields: &[String], jobs: Vec<Value>, next: Option<St
         return Ok(Exit::Ok);
     }
     let headings: Vec<&str> = fields.iter().map(|field| heading(field)).collect();
-    let row = |job: &Value| fields.iter().map(|field| output::cell(field, &job[field])).collect();
+    let row = |job: &Value| fields.iter().map(|field| column(field, job)).collect();
     let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
     context.output.rows(&headings, &rows)?;
     if let Some(next) = next {
@@ -135,12 +135,34 @@ fn print(context: &Context, fields: &[String], jobs: Vec<Value>, next: Option<St
     Ok(Exit::Ok)
 }
 
+/// Told by the last attempt, which the API gives with the ops.
+const OF_LAST_ATTEMPT: [&str; 3] = ["exit_code", "fail_reason", "error"];
+
+fn asked_for(fields: &[String]) -> Vec<&str> {
+    let mut asked: Vec<&str> = Vec::new();
+    for field in fields {
+        let name = if OF_LAST_ATTEMPT.contains(&field.as_str()) { "ops" } else { field.as_str() };
+        if !asked.contains(&name) {
+            asked.push(name);
+        }
+    }
+    asked
+}
+
+fn column(field: &str, job: &Value) -> String {
+    if OF_LAST_ATTEMPT.contains(&field) {
+        let attempt = fields::last_attempt(job);
+        return output::cell(field, attempt.map_or(&Value::Null, |attempt| &attempt[field]));
+    }
+    output::cell(field, &job[field])
+}
+
 fn heading(field: &str) -> &str {
     field.strip_suffix("_at").unwrap_or(field)
 }
 
 /// `+a,b` adds to the usual fields, `a,b` stands for itself.
-fn fields(typed: Option<&str>) -> Vec<String> {
+fn chosen_fields(typed: Option<&str>) -> Vec<String> {
     let usual = FIELDS.iter().map(ToString::to_string);
     let split = |text: &str| text.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     match typed {
@@ -177,8 +199,16 @@ mod tests {
 
     #[test]
     fn fields_are_replaced_or_added() {
-        assert_eq!(fields(None), FIELDS);
-        assert_eq!(fields(Some("id,status")), ["id", "status"]);
-        assert_eq!(fields(Some("+unique"))[FIELDS.len()..], ["unique"]);
+        assert_eq!(chosen_fields(None), FIELDS);
+        assert_eq!(chosen_fields(Some("id,status")), ["id", "status"]);
+        assert_eq!(chosen_fields(Some("+unique"))[FIELDS.len()..], ["unique"]);
+    }
+
+    #[test]
+    fn outcome_of_the_last_attempt_is_a_column() {
+        let fields = ["id", "exit_code", "fail_reason"].map(str::to_owned);
+        assert_eq!(asked_for(&fields), ["id", "ops"]);
+        let job = json!({ "id": 17, "ops": [{ "history": [{ "exit_code": 1 }, { "exit_code": 3, "fail_reason": "exit_nonzero" }] }] });
+        assert_eq!(fields.each_ref().map(|field| column(field, &job)), ["17", "3", "exit_nonzero"]);
     }
 }
