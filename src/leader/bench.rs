@@ -54,6 +54,8 @@ struct Core {
     office: Office,
     leads: bool,
     mishaps: VecDeque<Mishap>,
+    /// Goes into the same entry as the next lease call, after it.
+    follower: Option<Command>,
 }
 
 #[derive(Default)]
@@ -128,6 +130,7 @@ impl Bench {
             office: Office { term: 1, node: 1, incarnation: 7 },
             leads: false,
             mishaps: VecDeque::new(),
+            follower: None,
         };
         Self(Arc::new(Inner { core: Mutex::new(core), applied: broadcast::Sender::new(1024) }))
     }
@@ -166,13 +169,20 @@ impl Bench {
         self.core().mishaps.push_back(mishap);
     }
 
+    /// The next lease call is followed by this one in its own entry.
+    pub fn follow(&self, command: Command) {
+        self.core().follower = Some(command);
+    }
+
     pub fn apply(&self, command: Command) -> Proposed {
         let mut core = self.core();
+        let follower = core.follower.take_if(|_| matches!(command, Command::Leases { .. }));
         core.index += 1;
         let index = core.index;
         let clocks = Clocks { cluster: ClusterMs(core.clock.monotonic_ms()), wall: WallMs(core.clock.wall_ms()) };
-        let request = Request { principal: "test".into(), key: None, command };
-        let entry = Entry { clocks, office: core.office, requests: vec![request] };
+        let request = |command| Request { principal: "test".into(), key: None, command };
+        let requests = [command].into_iter().chain(follower).map(request).collect();
+        let entry = Entry { clocks, office: core.office, requests };
         let Core { state, rows, .. } = &mut *core;
         let mut applied = state.apply(rows, Index(index), &entry);
         rows.store(state.take_changes());
@@ -186,10 +196,14 @@ impl Bench {
         Proposed::Answered { index, answer: applied.answers.remove(0) }
     }
 
+    pub fn submission(seconds: f64) -> Command {
+        let spec = spec(&format!("{{\"seconds\": {seconds}}}"));
+        Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false }
+    }
+
     pub fn submit_sleep(&self, seconds: f64) -> JobId {
         let before = self.core().rows.0.keys().filter(|key| matches!(key, RowKey::Spec(_))).count() as u64;
-        let spec = spec(&format!("{{\"seconds\": {seconds}}}"));
-        self.apply(Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false });
+        self.apply(Self::submission(seconds));
         JobId(before + 1)
     }
 

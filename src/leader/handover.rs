@@ -55,9 +55,17 @@ impl Handover {
         HandedOver { interrupted }
     }
 
-    /// Jobs whose commands run here now.
-    pub fn running(&self) -> Vec<JobId> {
-        self.condition.borrow().running.clone()
+    /// Returns once this node has not led, as far as it can know, for `patience`.
+    pub async fn deposed(&self, patience: Duration) {
+        let mut office = self.office.clone();
+        loop {
+            // An error means that the duties have ended, and the office with them.
+            drop(office.wait_for(Option::is_none).await);
+            let again = tokio::time::timeout(patience, office.wait_for(Option::is_some)).await;
+            if !matches!(again, Ok(Ok(_))) {
+                return;
+            }
+        }
     }
 
     /// The handover did not come about, or is over: work as before, if this node leads.

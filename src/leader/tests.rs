@@ -105,6 +105,17 @@ async fn claim_whose_answer_is_lost_is_run_all_the_same() {
 }
 
 #[tokio::test]
+async fn job_submitted_in_the_entry_of_an_empty_claim_is_run() {
+    let stage = Stage::new(1);
+    let first = stage.bench.submit_sleep(0.05);
+    stage.bench.reaches(first, Status::Running).await;
+    stage.bench.follow(Bench::submission(0.0));
+    stage.bench.reaches(first, Status::Success).await;
+    stage.bench.reaches(JobId(first.0 + 1), Status::Success).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
 async fn finish_whose_answer_is_lost_is_repeated() {
     let stage = Stage::new(1);
     for mishap in [Mishap::Never, Mishap::Lost, Mishap::AnswerLost] {

@@ -22,6 +22,8 @@ use crate::{
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
 /// Taking over takes another node milliseconds; one that does not by then is not going to.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
+/// Between losing the office and hearing who took it.
+const DEPOSED_PATIENCE: Duration = Duration::from_millis(500);
 /// A leader that made no progress for this many of its leases should not lead.
 const STALL_LEASES: u64 = 5;
 
@@ -91,13 +93,17 @@ impl Running {
             _ = phase.wait_for(|phase| *phase >= Phase::Now) => drop(handover.leave(Duration::ZERO).await),
         }
         let leads_others = self.node.office().is_some() && self.node.status().members.len() > 1;
-        if leads_others {
-            match self.node.transfer(None, Instant::now() + TRANSFER_PATIENCE).await {
+        if !leads_others {
+            return;
+        }
+        tokio::select! {
+            transferred = self.node.transfer(None, Instant::now() + TRANSFER_PATIENCE) => match transferred {
                 Ok(to) => tracing::info!(to, "leadership handed over"),
-                Err(error) => {
-                    tracing::warn!(%error, "leadership not handed over; the others elect when they miss this node")
-                }
-            }
+                Err(error) => tracing::warn!(%error, "leadership not handed over"),
+            },
+            // The others stop as well, or cannot be reached: nobody is there to take it.
+            () = handover.deposed(DEPOSED_PATIENCE) => tracing::info!("no longer leading"),
+            _ = phase.wait_for(|phase| *phase >= Phase::Now) => {}
         }
     }
 

@@ -81,8 +81,6 @@ pub enum Mode {
 /// How far leaving has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
-    /// Jobs whose commands run here.
-    pub running: Vec<JobId>,
     /// Jobs that were interrupted because the pool was told to leave.
     pub interrupted: Vec<JobId>,
     /// Told to leave, nothing runs, and the queue has been told everything.

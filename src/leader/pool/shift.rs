@@ -57,7 +57,8 @@ pub struct Shift<'a, Q> {
     /// Log lines and progress wait until then.
     touch_at: Option<Instant>,
     told: Vec<LeaseId>,
-    /// Something may be claimable that came later than the last claim that found too little.
+    /// The newest entry that made something claimable, and that of the last claim that found too little. One entry carries
+    /// many requests, so at the same index the first may have come after the second.
     ready_index: u64,
     tried_index: u64,
     /// The table may not be what the state says: compare when an answer has come.
@@ -95,6 +96,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     /// Does not return; dropped when the office ends. What it held is then told by [`Self::end`].
     pub async fn work(&mut self) {
         loop {
+            self.interrupt_if_time_is_up();
             self.send();
             self.publish();
             let wake = self.wake_at();
@@ -131,12 +133,11 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         if self.sending.is_some() || Instant::now() < self.not_before {
             return;
         }
-        self.interrupt_if_time_is_up();
         if self.touch_at.is_some_and(|at| at <= Instant::now()) || self.table.has_mail() {
             self.gather();
         }
         let free = self.free();
-        let claim = (free > 0 && self.ready_index > self.tried_index).then(|| self.claim(free));
+        let claim = (free > 0 && self.ready_index >= self.tried_index).then(|| self.claim(free));
         if !self.table.has_mail() && claim.is_none() && !self.is_doubtful {
             return;
         }
@@ -314,13 +315,8 @@ impl<'a, Q: Queue> Shift<'a, Q> {
 
     fn publish(&self) {
         let leaves = matches!(*self.mode.borrow(), Mode::Leave { .. });
-        let has_left = leaves && self.table.is_settled();
-        let running: Vec<_> = self.table.running().map(|(job, _)| job).collect();
-        self.condition.send_if_modified(|condition| {
-            let changed = condition.has_left != has_left || condition.running != running;
-            (condition.has_left, condition.running) = (has_left, running);
-            changed
-        });
+        let has_left = leaves && self.table.is_settled() && self.sending.is_none();
+        self.condition.send_if_modified(|condition| std::mem::replace(&mut condition.has_left, has_left) != has_left);
     }
 
     /// When to look again although nothing has happened.
@@ -330,9 +326,10 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             Mode::Leave { .. } | Mode::Work => None,
         };
         let now = Instant::now();
+        let can_send = self.sending.is_none() && self.not_before <= now;
         let retry = (self.not_before > now).then_some(self.not_before);
-        // While a request is under way its answer wakes; the moments that have passed are seen then.
-        [leave, retry, self.touch_at].into_iter().flatten().filter(|at| self.sending.is_none() || *at > now).min()
+        let touch = self.touch_at.filter(|_| can_send);
+        [leave, retry, touch].into_iter().flatten().min()
     }
 }
 
