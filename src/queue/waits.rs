@@ -110,7 +110,8 @@ impl Waits {
             };
             self.dependents.remove(&(id, dependent));
             let deps = self.deps.get_mut(&dependent).expect("who waits has dependencies");
-            for dep in deps.iter_mut().filter(|dep| dep.on == id) {
+            // What was latched stands: after a kick, one op may have an outcome of the same job that another awaits anew.
+            for dep in deps.iter_mut().filter(|dep| dep.on == id && dep.is_open()) {
                 dep.outcome = Some(status);
             }
             changes.put(RowKey::Waits(dependent), Row::Waits(deps.clone()));
