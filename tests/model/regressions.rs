@@ -203,6 +203,26 @@ fn kick_after_what_it_waited_for_is_gone_forgets_it_for_good() {
     log.pair.check_memory().unwrap_or_else(|what| panic!("{what}"));
 }
 
+/// The second end of a job replaced the first one, which another op had accepted and latched.
+#[test]
+fn outcome_accepted_before_a_kick_stands_when_the_job_ends_again() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    let canceled = FinalStatuses { canceled: true, ..FinalStatuses::default() };
+    let mut waiter = after(JobRef::Id(JobId(1)));
+    waiter.ops.push(waiter.ops[0].clone());
+    waiter.ops[1].depends[0].accept = canceled;
+    log.submit(vec![waiter]);
+    log.run(cancel(1, CancelHow::Waiting));
+    assert_eq!(log.status(2), Status::Canceled);
+    log.run(Command::Kick { ids: vec![JobId(1), JobId(2)] });
+    for (job, lease) in [(1, 1), (2, 2), (2, 3)] {
+        log.run(Command::Claim(claim(true)));
+        log.call(job, lease, success(None));
+    }
+    assert_eq!(log.status(2), Status::Success);
+}
+
 /// It waited for itself, for ever (P12).
 #[test]
 fn submit_waiting_for_its_own_twin_is_refused() {
