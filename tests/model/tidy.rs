@@ -112,7 +112,12 @@ fn each_dependency_has_a_reason() {
     for line in manifest.lines() {
         if line.starts_with('[') {
             in_dependencies = line.contains("dependencies");
-        } else if in_dependencies && line.contains('=') && !previous.starts_with('#') && !line.contains(" # ") {
+        } else if in_dependencies
+            && !line.starts_with('#')
+            && line.contains('=')
+            && !previous.starts_with('#')
+            && !line.contains(" # ")
+        {
             problems.push(format!("Cargo.toml: no comment above `{line}`"));
         }
         previous = line;

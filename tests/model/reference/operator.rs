@@ -27,6 +27,10 @@ impl Model {
         if was_final && self.holder_of(unique.as_ref()).is_some() {
             return Err(Refusal::Conflict { message: "".into() });
         }
+        // It ended in this very request, and those that wait for it have not heard yet.
+        if self.ended.contains_key(&id) && self.waits_for(id, &[]).is_some() {
+            return Err(Refusal::Busy { message: "".into() });
+        }
         if was_final && let Some(full) = self.full() {
             return Err(full);
         }
