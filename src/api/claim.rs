@@ -173,6 +173,9 @@ pub struct ClaimedSummary {
     pub results: Vec<Option<Box<RawValue>>>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub keep_output: bool,
+    /// What the command inherits, below its own `env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Box<RawValue>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

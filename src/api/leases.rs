@@ -48,9 +48,9 @@ pub struct LeaseItem {
     pub progress: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<RawValue>>,
-    /// Live output since the last touch: served by the leader, not replicated.
+    /// The last of what the command has written so far: shown by the leader while it runs, not replicated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Box<str>>,
+    pub output: Option<OutputTail>,
     /// `success` or `failure`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Box<str>>,
@@ -98,6 +98,19 @@ pub struct LogEntry {
 /// The type of a log line that names none.
 fn message() -> Box<str> {
     "message".into()
+}
+
+/// Standard output, or both streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OutputTail {
+    Stdout(String),
+    Both {
+        #[serde(default)]
+        stdout: String,
+        #[serde(default)]
+        stderr: String,
+    },
 }
 
 impl LeasesRequest {

@@ -44,7 +44,7 @@ pub use error::{ErrorBody, ErrorEnvelope, status_of};
 pub use exec::{ExecArgs, SleepArgs};
 pub use filter::Filter;
 pub use job::{Blocker, Field, JobDoc, JobParts, Source};
-pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry};
+pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry, OutputTail};
 pub use log::LogDoc;
 pub use number::{Cores, Priority, parse_priority};
 pub use op::result_value;

@@ -64,6 +64,9 @@ pub struct Spec {
     pub reason: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_output: Option<bool>,
+    /// The submitter's, for commands to inherit; kept once for all jobs that have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<BTreeMap<String, String>>,
     /// This member's name in its batch.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub batch_name: Option<Box<str>>,

@@ -27,6 +27,9 @@ const REASON_SOURCE: &str = "submit";
 impl Spec {
     /// The spec as the core keeps it. Fields in refusals are as written, from the job on: `ops[1].argv`.
     pub fn into_queue(mut self) -> Result<job::Spec, Refusal> {
+        if self.environment.is_some() {
+            return Err(Refusal::invalid("environment", "only a submission brings an environment along"));
+        }
         let written = self.take_ops()?;
         let short = self.ops.is_none();
         let mut ops = Vec::with_capacity(written.len());

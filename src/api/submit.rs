@@ -1,16 +1,22 @@
 //! Submission: a batch, or a lone spec.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     decode::{decode, is_object},
     error::ErrorBody,
     spec::Spec,
 };
-use crate::queue::{applied::Submitted, ids::JobId, job, refusal::Refusal};
+use crate::queue::{
+    applied::Submitted,
+    ids::JobId,
+    job::{self, Json},
+    refusal::Refusal,
+};
 
 /// What a client sends.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,13 +25,20 @@ pub struct SubmitRequest {
     pub jobs: Vec<Spec>,
     #[serde(default)]
     pub atomic: bool,
+    /// For every job that brings none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
+
+type Environment = BTreeMap<String, String>;
 
 /// A decoded submission. What could not be read stands in its place with its refusal.
 #[derive(Debug)]
 pub struct Submission {
     pub jobs: Vec<Result<Arc<job::Spec>, Refusal>>,
     pub atomic: bool,
+    /// Those that jobs name, by digest; to be kept before the jobs are submitted.
+    pub environments: BTreeMap<u128, Json>,
     /// A spec on its own, not in a batch.
     pub lone: bool,
 }
@@ -38,6 +51,7 @@ struct Batch<'a> {
     jobs: Vec<&'a RawValue>,
     #[serde(default)]
     atomic: bool,
+    environment: Option<Environment>,
 }
 
 /// Only looks whether it is a batch.
@@ -53,13 +67,16 @@ pub fn decode_submission(body: &[u8]) -> Result<Submission, Refusal> {
         return Err(Refusal::invalid("body", "send a JSON object: a spec, or {\"jobs\": [specs]}"));
     }
     if let Ok(request) = serde_json::from_slice::<SubmitRequest>(body) {
-        let jobs = request.jobs.into_iter().map(|spec| spec.into_queue().map(Arc::new)).collect();
-        return Ok(Submission { jobs, atomic: request.atomic, lone: false });
+        let specs = request.jobs.into_iter().map(Ok);
+        return Ok(Submission::new(specs, request.atomic, request.environment));
     }
     match serde_json::from_slice::<Probe<'_>>(body) {
         Ok(Probe { jobs: Some(_) }) => decode_batch(body),
         // A body that is no JSON object is explained by the decoder of a spec.
-        _ => decode_lone(body),
+        _ => {
+            let submission = Submission::new(std::iter::once(Ok(decode::<Spec>(body)?)), false, None);
+            Ok(Submission { lone: true, ..submission })
+        }
     }
 }
 
@@ -73,16 +90,37 @@ fn decode_batch(body: &[u8]) -> Result<Submission, Refusal> {
                 .unwrap_or(Refusal::invalid("jobs", "jobs is a list of specs")));
         }
     };
-    let jobs = batch.jobs.into_iter().map(|raw| decode_spec(raw.get().as_bytes())).collect();
-    Ok(Submission { jobs, atomic: batch.atomic, lone: false })
+    let specs = batch.jobs.into_iter().map(|raw| decode::<Spec>(raw.get().as_bytes()));
+    Ok(Submission::new(specs, batch.atomic, batch.environment))
 }
 
-fn decode_lone(body: &[u8]) -> Result<Submission, Refusal> {
-    let spec = decode::<Spec>(body)?;
-    Ok(Submission { jobs: vec![spec.into_queue().map(Arc::new)], atomic: false, lone: true })
+impl Submission {
+    fn new(specs: impl Iterator<Item = Result<Spec, Refusal>>, atomic: bool, environment: Option<Environment>) -> Self {
+        let mut environments = BTreeMap::new();
+        let mut keep = |environment: &Environment| {
+            let (digest, json) = kept(environment);
+            environments.entry(digest).or_insert(json);
+            digest
+        };
+        let common = environment.as_ref().map(&mut keep);
+        let jobs = specs.map(|spec| {
+            let mut spec = spec?;
+            let own = spec.environment.take().as_ref().map(&mut keep);
+            let environment = own.or(common);
+            spec.into_queue().map(|spec| Arc::new(job::Spec { environment, ..spec }))
+        });
+        let jobs = jobs.collect();
+        Self { jobs, atomic, environments, lone: false }
+    }
 }
 
-/// One spec, as a member of a batch or a child in a finish.
+/// Sorted names make equal environments equal text.
+fn kept(environment: &Environment) -> (u128, Json) {
+    let text = serde_json::to_string(environment).expect("a map of strings encodes");
+    (xxh3_128(text.as_bytes()), Json(text.into()))
+}
+
+/// One spec, as a child in a finish.
 pub fn decode_spec(text: &[u8]) -> Result<Arc<job::Spec>, Refusal> {
     decode::<Spec>(text)?.into_queue().map(Arc::new)
 }

@@ -97,7 +97,7 @@ fn announce(context: &Context, id: u64, existed: bool, follow: bool) -> Result<(
 }
 
 async fn submit_one(context: &Context, spec: Spec) -> Result<(u64, bool), Failure> {
-    let request = SubmitRequest { jobs: vec![spec], atomic: false };
+    let request = SubmitRequest { jobs: vec![spec], ..SubmitRequest::default() };
     let answer: SubmitAnswer = context.write(Method::POST, "/v1/jobs", &request).await?;
     accepted(answer.results.into_iter().next().unwrap_or_default())
 }

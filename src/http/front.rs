@@ -11,6 +11,7 @@ use super::{
     hub::Hub,
     local::LocalPool,
     metrics::Metrics,
+    tails::Tails,
 };
 use crate::raft::{Consistency, LeaderInfo, Leadership, Node, ReadError, Role, View};
 
@@ -27,6 +28,7 @@ pub struct Front {
     pub pool: Box<dyn LocalPool>,
     pub names: Vec<String>,
     pub hub: Hub,
+    pub tails: Tails,
     pub metrics: Metrics,
     pub forwarder: Forwarder,
     leadership: watch::Receiver<Leadership>,
@@ -47,6 +49,7 @@ impl Front {
             pool: deps.pool,
             names: deps.names,
             hub: Hub::default(),
+            tails: Tails::default(),
             metrics: Metrics::default(),
             leadership,
             applied,

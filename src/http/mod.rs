@@ -28,6 +28,7 @@ mod reply;
 mod router;
 mod select;
 mod serve;
+mod tails;
 #[cfg(test)]
 mod tests;
 

@@ -152,6 +152,7 @@ fn give_back(shared: &Shared, scratch: Arc<Scratch>) {
 
 fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, until: Option<Boottime>) -> Start {
     let mut env = shared.base_env.clone();
+    env.extend(inherited(task));
     env.extend(exec.env.clone());
     env.extend(own_variables(shared, task, scratch));
     Start {
@@ -171,6 +172,15 @@ fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, u
         keep_output: task.keep_output,
         until,
     }
+}
+
+/// It was checked when it was taken in; what cannot be read is as good as not asked for.
+fn inherited(task: &Task) -> BTreeMap<String, String> {
+    let text = task.environment.as_deref().unwrap_or("{}");
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::warn!(job = task.job.0, %error, "inherited environment not readable");
+        BTreeMap::new()
+    })
 }
 
 /// Last, so that no job can pass for another.

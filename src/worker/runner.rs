@@ -35,6 +35,8 @@ pub struct Task {
     pub kind: String,
     /// JSON.
     pub args: String,
+    /// What it inherits of its submitter's environment: a JSON object of strings, below its own `env`.
+    pub environment: Option<String>,
     /// What the command finds in `RAFTQ_SERVER`.
     pub server: String,
     /// Of the attempt before.

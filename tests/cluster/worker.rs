@@ -82,6 +82,7 @@ fn task(lease: u64, kind: &str, args: Value) -> Task {
         lease: LeaseId(lease),
         kind: kind.into(),
         args: args.to_string(),
+        environment: None,
         server: "127.0.0.1:7401".into(),
         checkpoint: None,
         keep_output: false,

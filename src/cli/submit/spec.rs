@@ -28,6 +28,9 @@ pub struct SpecArgs {
     cwd: Option<String>,
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = assignment)]
     env: Vec<(String, String)>,
+    /// Let the command have this shell's environment, below --env
+    #[arg(long)]
+    env_inherit: bool,
     #[arg(long, value_name = "FILE")]
     stdin_file: Option<String>,
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
@@ -141,6 +144,7 @@ impl SpecArgs {
             shell: self.shell.take(),
             cwd: Some(directory(self.cwd.take())?),
             env: (!env.is_empty()).then_some(env),
+            environment: self.env_inherit.then(own_environment),
             stdin_file: self.stdin_file.take(),
             timeout_s: self.time_limit.map(|limit| limit.as_secs().max(1)),
             max_ram_mb: self.ram_limit,
@@ -262,6 +266,13 @@ fn backoff(text: &str) -> Result<Backoff, String> {
     let base_ms = Some(milliseconds(units::duration(base)?));
     let cap_ms = cap.map(units::duration).transpose()?.map(milliseconds);
     Ok(Backoff { base_ms, cap_ms })
+}
+
+/// Without what raftq itself reads, and without what is no text.
+fn own_environment() -> BTreeMap<String, String> {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| !name.starts_with("RAFTQ_")).collect()
 }
 
 #[cfg(test)]

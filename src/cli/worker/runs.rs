@@ -78,6 +78,7 @@ impl Runs {
             lease,
             kind: op.kind.to_string(),
             args,
+            environment: claimed.job.environment.as_deref().map(|environment| environment.get().to_owned()),
             server: self.server.clone(),
             checkpoint: claimed.job.checkpoint.as_deref().map(outcome::checkpoint_to_bytes),
             keep_output: claimed.job.keep_output,

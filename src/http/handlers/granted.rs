@@ -51,6 +51,7 @@ fn summary(rows: &dyn Rows, claimed: &Claimed, job: &Job, spec: &Spec) -> Claime
         Some(Row::Result(result)) => api::result_value(&result),
         _ => None,
     });
+    let environment = spec.environment.and_then(|digest| read::json(rows, &RowKey::Environment(digest)));
     ClaimedSummary {
         id: claimed.job,
         queue: Some(job.shape.queue.clone()),
@@ -62,6 +63,7 @@ fn summary(rows: &dyn Rows, claimed: &Claimed, job: &Job, spec: &Spec) -> Claime
         checkpoint: read::json(rows, &RowKey::Checkpoint(claimed.job)).as_ref().and_then(raw_value),
         results: results.collect(),
         keep_output: spec.keep_output,
+        environment: environment.as_ref().and_then(raw_value),
     }
 }
 

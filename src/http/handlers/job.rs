@@ -100,7 +100,11 @@ pub async fn output(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> 
     let view = call.view().await?;
     let mut seen = find(&view, id, &[])?;
     let current = seen.value.job.current() as u32;
-    if let Some(live) = call.front.pool.output(id).await {
+    let live = match call.front.pool.output(id).await {
+        Some(live) => Some(live),
+        None => call.front.tails.of(id),
+    };
+    if let Some(live) = live {
         let attempt = seen.value.job.current_op().runs().attempts;
         return Ok(Reply::json(&of_running(current, attempt, &live)).at(seen.index));
     }

@@ -2,24 +2,46 @@
 
 use super::granted;
 use crate::{
-    api::{ClaimRequest, LeasesAnswer, LeasesRequest},
-    http::{call::Call, failure::Failure, reply::Reply},
+    api::{ClaimRequest, LeaseItem, LeasesAnswer, LeasesRequest, OutputTail},
+    http::{LiveOutput, call::Call, failure::Failure, reply::Reply},
     queue::{
         applied::Answer,
         command::{Claim, Command},
+        ids::{JobId, LeaseId},
     },
 };
 
 /// Calls of holders, and a claim in the same entry.
 pub async fn leases(call: Call) -> Result<Reply, Failure> {
-    let request: LeasesRequest = call.decode()?;
+    let mut request: LeasesRequest = call.decode()?;
+    let outputs = take_outputs(&mut request.items);
     let claim = request.claim.map(claim).transpose()?;
     let items = LeasesRequest::items_into_queue(request.items)?;
     let committed = call.propose(Command::Leases { items, claim }).await?;
     let Answer::Leases { results, claimed } = committed.answer else { return Err(Failure::odd_answer()) };
+    for (at, job, lease, output) in outputs {
+        if results.get(at).is_some_and(Result::is_ok) {
+            call.front.tails.put(job, lease, output);
+        }
+    }
     let jobs = granted::describe(&call, committed.index, claimed).await?;
     let results = results.into_iter().map(Into::into).collect();
     Ok(Reply::json(&LeasesAnswer { results, jobs }).at(committed.index))
+}
+
+type Output = (usize, JobId, LeaseId, LiveOutput);
+
+/// Output that came with touches, by item.
+fn take_outputs(items: &mut [LeaseItem]) -> Vec<Output> {
+    let touches = items.iter_mut().enumerate().filter(|(_, item)| &*item.verb == "touch");
+    let outputs = touches.filter_map(|(at, item)| {
+        let output = match item.output.take()? {
+            OutputTail::Stdout(stdout) => LiveOutput { stdout, stderr: String::new() },
+            OutputTail::Both { stdout, stderr } => LiveOutput { stdout, stderr },
+        };
+        Some((at, item.job, item.lease, output))
+    });
+    outputs.collect()
 }
 
 /// It is one entry: it cannot wait, or the answers to the calls would wait with it.

@@ -1,14 +1,26 @@
 //! POST /v1/jobs
 
 use crate::{
-    api::{SubmitAnswer, SubmitResult, decode_submission, status_of},
+    api::{Submission, SubmitAnswer, SubmitResult, decode_submission, status_of},
     http::{call::Call, failure::Failure, reply::Reply},
     queue::{applied::Answer, command::Command},
 };
 
+/// Before the jobs that name them. Not part of the request under its key: keeping one twice changes nothing.
+async fn keep_environments(call: &Call, submission: &Submission) -> Result<(), Failure> {
+    for (digest, value) in &submission.environments {
+        let command = Command::Environment { digest: *digest, value: value.clone() };
+        if let Answer::Refused(refusal) = call.propose_keyed(None, command, call.context.deadline).await?.answer {
+            return Err(refusal.into());
+        }
+    }
+    Ok(())
+}
+
 /// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.
 pub async fn submit(call: Call) -> Result<Reply, Failure> {
     let submission = decode_submission(&call.body)?;
+    keep_environments(&call, &submission).await?;
     let command = Command::Submit { jobs: submission.jobs, atomic: submission.atomic };
     let committed = call.propose(command).await?;
     let Answer::Submitted(results) = committed.answer else { return Err(Failure::odd_answer()) };

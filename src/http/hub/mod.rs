@@ -26,7 +26,7 @@ pub use jobs::JobWaits;
 
 use super::Front;
 use crate::{
-    queue::applied::Effect,
+    queue::{applied::Effect, job::Status},
     raft::{AppliedBatch, Consistency},
 };
 
@@ -75,6 +75,7 @@ pub async fn run(front: Arc<Front>, stop: CancellationToken) {
                 let leads = front.leads();
                 if led && !leads {
                     front.hub.claims.send_away();
+                    front.tails.clear();
                 }
                 led = leads;
             }
@@ -91,7 +92,13 @@ async fn woken_by(front: &Front, batch: &AppliedBatch) {
     let mut all_ready = false;
     for effect in batch.entries.iter().flat_map(|entry| &entry.effects) {
         match effect {
-            Effect::Changed { job, .. } | Effect::Removed { job } => front.hub.jobs.wake(*job),
+            Effect::Changed { job, was, status } => {
+                if was != status && matches!(was, Status::Running | Status::Canceling) {
+                    front.tails.forget(*job);
+                }
+                front.hub.jobs.wake(*job);
+            }
+            Effect::Removed { job } => front.hub.jobs.wake(*job),
             Effect::Ready { queue } => drop(ready.insert(Arc::clone(queue))),
             Effect::SettingsChanged => all_ready = true,
             Effect::Posted { .. } | Effect::Stop { .. } | Effect::LeaseEnded { .. } => {}

@@ -1,5 +1,5 @@
-//! In the order of ids: from three places (live, ended, archived), or from an index where the selection has one (worker,
-//! unique key, queue and status).
+//! In the order of ids: from three places (live, ended, archived), or from an index where the selection has one: in memory for
+//! worker, queue and status of live jobs, among the rows for group and unique key.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,9 @@ use crate::{
 impl Selection {
     /// At most `limit` jobs after `after`.
     pub fn page(&self, view: &View, after: JobId, limit: usize, fields: &[Field]) -> Page<JobId> {
+        if let Some(from) = self.index_from(after) {
+            return self.indexed_page(view, &from, after, limit, fields);
+        }
         // Without a condition that only a job itself can answer, the index gives exactly what fits.
         let enough = if self.must_look() { EXAMINED_MAX } else { limit + 1 };
         let fields = self.with_filter(fields);
@@ -48,9 +51,6 @@ impl Selection {
     fn live_ids(&self, state: &State, after: JobId, enough: usize) -> Vec<JobId> {
         if let Some(worker) = &self.worker {
             return state.held(worker).filter(|id| *id > after).take(enough).collect();
-        }
-        if let Some(unique) = &self.unique {
-            return state.unique(unique).into_iter().filter(|id| *id > after).collect();
         }
         let queue = self.queue.as_deref();
         if self.statuses.is_empty() {

@@ -4,6 +4,7 @@
 //! a cursor to go on, never a long silence.
 
 mod by_id;
+mod by_index;
 mod by_urgency;
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -165,11 +165,26 @@ async fn listings_filter_order_group_and_wait() {
     assert_eq!(ids("order=priority&unclaimed=true").await.0, [3, 4, 1]);
     assert_eq!(ids("order=priority").await.0, [2, 3, 4, 1]);
     assert_eq!(ids("worker=w").await.0, [2]);
+    for query in ["unique=u", "unique=u&archived=true", "group=z&limit=1"] {
+        assert_eq!(ids(query).await.0, Vec::<u64>::new(), "{query}");
+    }
+    for _ in 0..2 {
+        let id = stage.submit(r#"{"kind": "x", "unique": "u", "queue": "aside", "groups": ["z"]}"#).await;
+        assert_eq!(ids("unique=u&status=queued").await.0, [id]);
+        stage.post(0, &format!("/v1/jobs/{id}/cancel"), "").await.ok();
+    }
+    stage.post(0, "/v1/jobs/5/archive", "").await.ok();
+    assert_eq!(ids("unique=u").await.0, [6]);
+    assert_eq!(ids("unique=u&archived=true").await.0, [5, 6]);
+    assert_eq!(ids("group=z&archived=true&limit=1").await, (vec![5], Some("5".to_owned())));
+    assert_eq!(ids("group=z&archived=true&after=5").await, (vec![6], None));
     let alike = stage.get(0, "/v1/jobs?similar=1&fields=id,status").await.ok();
-    assert_eq!(
-        alike["jobs"],
-        json!([{ "id": 1, "status": "queued", "similar": 3 }, { "id": 2, "status": "reserved", "similar": 1 }])
-    );
+    let kinds = json!([
+        { "id": 1, "status": "queued", "similar": 3 },
+        { "id": 2, "status": "reserved", "similar": 1 },
+        { "id": 6, "status": "canceled", "similar": 1 },
+    ]);
+    assert_eq!(alike["jobs"], kinds);
     let wrong = stage.get(0, "/v1/jobs?filter=name%20%3D").await;
     assert!(wrong.json()["error"]["message"].as_str().expect("said").contains("expected a value"), "{}", wrong.text);
     let (found, id) = tokio::join!(ids("name=late&wait_ms=20000"), stage.submit(r#"{"kind": "x", "name": "late"}"#));

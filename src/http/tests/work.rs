@@ -166,3 +166,42 @@ async fn scenario_44_wait_for_a_job() {
     assert_eq!(stage.get(0, "/v1/jobs/99/wait").await.code(), "not_found");
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_of_a_remote_worker_is_shown_while_it_runs() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x"}"#).await;
+    let lease = stage.post(0, "/v1/claim", CLAIM).await.ok()["jobs"][0]["lease"].clone();
+    let touch = |output: Value| {
+        json!({ "items": [{ "job": id, "lease": lease, "do": "touch", "output": output }] }).to_string()
+    };
+    stage.post(0, "/v1/leases", &touch(json!("half"))).await.ok();
+    let path = format!("/v1/jobs/{id}/output");
+    let live = stage.get(0, &path).await.ok();
+    assert_eq!((&live["stdout"], &live["complete"], &live["attempt"]), (&"half".into(), &false.into(), &1.into()));
+    stage.post(0, "/v1/leases", &touch(json!({ "stdout": "half and", "stderr": "e" }))).await.ok();
+    assert_eq!(stage.get(0, &path).await.ok()["stderr"], "e");
+    let finish =
+        json!({ "items": [{ "job": id, "lease": lease, "do": "finish", "outcome": "success", "stdout": "all" }] });
+    stage.post(0, "/v1/leases", &finish.to_string()).await.ok();
+    let done = stage.get(0, &path).await.ok();
+    assert_eq!((&done["stdout"], &done["complete"]), (&"all".into(), &true.into()));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn environment_is_kept_once_and_given_to_the_worker() {
+    let stage = Stage::formed(1).await;
+    let batch =
+        json!({ "environment": { "A": "1" }, "jobs": [{ "kind": "x" }, { "kind": "x", "environment": { "B": "2" } }] });
+    stage.post(0, "/v1/jobs", &batch.to_string()).await.ok();
+    let lone = stage.post(0, "/v1/jobs", r#"{"kind": "x", "environment": {"A": 1}}"#).await;
+    assert_eq!(lone.json()["error"]["details"]["field"], "environment.A", "{}", lone.text);
+    let claim = r#"{"worker": {"id": "w"}, "queues": ["default"], "max": 5}"#;
+    let jobs = stage.post(0, "/v1/claim", claim).await.ok();
+    assert_eq!(
+        (&jobs["jobs"][0]["job"]["environment"], &jobs["jobs"][1]["job"]["environment"]),
+        (&json!({ "A": "1" }), &json!({ "B": "2" }))
+    );
+    stage.end().await;
+}

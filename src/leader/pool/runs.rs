@@ -43,6 +43,7 @@ pub struct LiveOutput(Arc<Mutex<BTreeMap<JobId, Handle>>>);
 pub struct Work {
     kind: String,
     args: String,
+    environment: Option<String>,
     keep_output: bool,
     checkpoint: Option<Vec<u8>>,
 }
@@ -55,7 +56,12 @@ impl Work {
             Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json)),
             _ => None,
         };
-        Self::of(&spec, grant.op, checkpoint)
+        let work = Self::of(&spec, grant.op, checkpoint)?;
+        let environment = match spec.environment.and_then(|digest| rows.get(&RowKey::Environment(digest))) {
+            Some(Row::Json(json)) => Some(json.0.into()),
+            _ => None,
+        };
+        Some(Self { environment, ..work })
     }
 
     fn of(spec: &Spec, op: u32, checkpoint: Option<Vec<u8>>) -> Option<Self> {
@@ -66,7 +72,8 @@ impl Work {
             // No arguments of a kind that runs here; the runner says so.
             Payload::Binary(_) => String::new(),
         };
-        Some(Self { kind: op.kind.to_string(), args, keep_output: spec.keep_output, checkpoint })
+        let (kind, environment) = (op.kind.to_string(), None);
+        Some(Self { kind, args, environment, keep_output: spec.keep_output, checkpoint })
     }
 }
 
@@ -84,6 +91,7 @@ impl Runs {
             lease: grant.lease,
             kind: work.kind,
             args: work.args,
+            environment: work.environment,
             server: self.server.clone(),
             checkpoint: work.checkpoint,
             keep_output: work.keep_output,
