@@ -1,7 +1,10 @@
 //! What the parts of a node share.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,8 @@ pub struct Inner {
     pub lease: LeaseClock,
     /// The leader to whose process this node holds a line (see [`super::crash_hint`]).
     pub line_to: watch::Sender<Option<u64>>,
+    /// When a leader last sent something, in milliseconds of the boot clock.
+    pub heard_leader_ms: AtomicU64,
     /// The way into the log, once there is one.
     pub proposals: OnceLock<Proposals>,
     /// Random at each start of the process; part of the office.
@@ -80,9 +85,21 @@ impl Inner {
     pub fn leader(&self) -> Option<Leader> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let id = metrics.current_leader?;
+        let id = metrics.current_leader.filter(|&id| id == self.options.id || self.hears_leader())?;
         let member = metrics.membership_config.membership().get_node(&id)?.clone();
         Some(Leader { id, member })
+    }
+
+    /// Raft remembers a leader until there is another. One that has been silent for two elections is nobody to send a client
+    /// to: where no majority is left, nobody comes after it either.
+    fn hears_leader(&self) -> bool {
+        let silent_ms = self.options.clock.monotonic_ms().saturating_sub(self.heard_leader_ms.load(Ordering::Relaxed));
+        silent_ms <= self.options.raft.election_max_ms * 2
+    }
+
+    /// A leader has sent something that was taken from it.
+    pub(super) fn heard_leader(&self) {
+        self.heard_leader_ms.store(self.options.clock.monotonic_ms(), Ordering::Relaxed);
     }
 
     /// The office this node holds, if it leads.

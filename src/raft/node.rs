@@ -1,7 +1,10 @@
 //! `Node`: all that the other rooms see of replication.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -145,6 +148,7 @@ impl Node {
             wall_clock_off: watch::Sender::new(false),
             lease: LeaseClock::default(),
             line_to: watch::Sender::new(None),
+            heard_leader_ms: AtomicU64::new(0),
             proposals: OnceLock::new(),
             incarnation: rand::random(),
         });

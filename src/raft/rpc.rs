@@ -9,7 +9,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use openraft::errors::Fatal;
+use openraft::{
+    errors::Fatal,
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     fs::File,
@@ -27,6 +30,7 @@ use super::{
     peer::{self, CONNECTION_WINDOW, STREAM_WINDOW},
     snapshot::{Snapshot, SnapshotFile},
     stop::StopReason,
+    types::TypeConfig,
 };
 use crate::codec::{self, Format};
 
@@ -35,6 +39,9 @@ const QUESTION_BYTES_MAX: usize = 64 << 20;
 /// A sender of a snapshot that says nothing for this long is given up.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(10);
 const PROLOGUE_BYTES_MAX: usize = 1 << 20;
+
+type Append = AppendEntriesRequest<TypeConfig>;
+type Appended = AppendEntriesResponse<TypeConfig>;
 
 /// Answers peers until `cancel`, then lets what runs come to its end.
 pub async fn serve(listener: TcpListener, inner: Arc<Inner>, cancel: CancellationToken) {
@@ -119,7 +126,7 @@ async fn route(request: Request<Incoming>, envelope: &Envelope, inner: &Arc<Inne
     let body = request.into_body();
     let raft = &inner.raft;
     match path.as_str() {
-        path::APPEND => reply(body, |q| async { raft.append_entries(q).await.map_err(failed) }).await,
+        path::APPEND => reply(body, |q| inner.append(q)).await,
         path::VOTE => reply(body, |q| async { raft.vote(q).await.map_err(failed) }).await,
         path::PRE_VOTE => reply(body, |q| async { raft.pre_vote(q).await.map_err(failed) }).await,
         path::TRANSFER => reply(body, |q| async { raft.handle_transfer_leader(q).await.map_err(fatal) }).await,
@@ -151,7 +158,7 @@ fn failed(error: impl std::fmt::Display) -> PeerRefusal {
     PeerRefusal::Failed(error.to_string())
 }
 
-fn fatal(error: Fatal<super::types::TypeConfig>) -> PeerRefusal {
+fn fatal(error: Fatal<TypeConfig>) -> PeerRefusal {
     failed(error)
 }
 
@@ -159,7 +166,7 @@ fn fatal(error: Fatal<super::types::TypeConfig>) -> PeerRefusal {
 async fn receive_snapshot(
     body: Incoming,
     inner: &Arc<Inner>,
-) -> Result<openraft::raft::SnapshotResponse<super::types::TypeConfig>, PeerRefusal> {
+) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
     let path = inner.snapshots.incoming();
     let received = receive_file(body, &path).await;
     let installed = match received {
@@ -175,7 +182,7 @@ async fn install(
     inner: &Arc<Inner>,
     prologue: SnapshotPrologue,
     path: &std::path::Path,
-) -> Result<openraft::raft::SnapshotResponse<super::types::TypeConfig>, PeerRefusal> {
+) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
     let (snapshots, file) = (Arc::clone(&inner.snapshots), path.to_path_buf());
     let header = tokio::task::spawn_blocking(move || snapshots.verify(&file)).await.map_err(failed)?.map_err(failed)?;
     if header.meta() != prologue.meta {
@@ -241,6 +248,14 @@ fn cut_short() -> io::Error {
 }
 
 impl Inner {
+    async fn append(&self, append: Append) -> Result<Appended, PeerRefusal> {
+        let appended = self.raft.append_entries(append).await.map_err(failed)?;
+        if !matches!(appended, AppendEntriesResponse::HigherVote(_)) {
+            self.heard_leader();
+        }
+        Ok(appended)
+    }
+
     /// Whether a question with this envelope is meant for this node.
     fn admit(&self, envelope: &Envelope, path: &str) -> Result<(), PeerRefusal> {
         if envelope.protocol != PROTOCOL {

@@ -42,6 +42,22 @@ async fn propose_on_follower_names_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_that_went_with_the_majority_is_named_no_longer() {
+    let mut cluster = Cluster::formed(3, RaftOptions::test()).await;
+    let (leader, alone) = (cluster.leader().await.id(), cluster.follower().await);
+    for id in (1..=3).filter(|&id| id != alone.id()) {
+        cluster.halt(id).await;
+    }
+    until("nobody is named", async || {
+        let refused = alone.propose(tick(), soon()).await.expect_err("does not lead");
+        assert!(matches!(&refused, ProposeError::NotLeader { leader: named } if named.as_ref().is_none_or(|l| l.id == leader)));
+        matches!(refused, ProposeError::NotLeader { leader: None }) && alone.leadership().borrow().leader.is_none()
+    })
+    .await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn minority_refuses_writes_and_linearizable_reads_within_the_deadline() {
     let mut cluster = Cluster::formed(3, RaftOptions::test()).await;
     let leader = cluster.leader().await;
