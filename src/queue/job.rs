@@ -43,8 +43,8 @@ pub struct Lease {
     pub length_ms: u64,
     /// `None`: a pool's lease within its own office; it has no deadline (design 2.3).
     pub deadline: Option<ClusterMs>,
-    /// Touches' highest log sequence number, so that a repeat doubles no line.
-    pub log_seq: u64,
+    /// The lowest `log_seq` that brings news: a repeat doubles no line.
+    pub log_next: u64,
     /// `after_op` was asked: this op ends as it will, the later ones are canceled.
     pub cancel_after: bool,
 }

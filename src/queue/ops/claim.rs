@@ -108,7 +108,7 @@ impl<'a> Taker<'a> {
             let length_ms = claim.lease_ms.unwrap_or(job.policy.lease_ms);
             let deadline = (!claim.pool).then(|| now.after(length_ms));
             job.hold = Hold::None;
-            let lease = Lease { id: lease_id, holder, length_ms, deadline, log_seq: 0, cancel_after: false };
+            let lease = Lease { id: lease_id, holder, length_ms, deadline, log_next: 0, cancel_after: false };
             job.reserve(lease, writer.clocks.wall);
             if claim.start {
                 job.start(writer.clocks.wall);

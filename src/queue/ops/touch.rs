@@ -68,10 +68,10 @@ fn renew(lease: &mut Lease, now: ClusterMs) {
 pub fn add_log(job: &mut Job, writer: &mut Writer, lines: &[(Box<str>, Box<str>)], seq: Option<u64>) -> bool {
     let op = job.current();
     let lease = job.ops[op].status.lease_mut().expect("its lease was found");
-    if seq.is_some_and(|seq| seq <= lease.log_seq) {
+    if seq.is_some_and(|seq| seq < lease.log_next) {
         return false;
     }
-    lease.log_seq = seq.unwrap_or(lease.log_seq);
+    lease.log_next = seq.map_or(lease.log_next, |seq| seq.saturating_add(1));
     append_log(job, writer, op, lines);
     !lines.is_empty()
 }

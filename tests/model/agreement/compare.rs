@@ -117,7 +117,7 @@ fn lease_of(lease: &job::Lease) -> Lease {
         office: lease.holder.office,
         length_ms: lease.length_ms,
         deadline: lease.deadline,
-        log_seq: lease.log_seq,
+        log_next: lease.log_next,
         cancel_after: lease.cancel_after,
     }
 }

@@ -75,7 +75,7 @@ impl Model {
             office,
             length_ms,
             deadline: (!claim.pool).then(|| now.after(length_ms)),
-            log_seq: 0,
+            log_next: 0,
             cancel_after: false,
         };
         job.ops[number].status = if claim.start { OpStatus::Running(lease) } else { OpStatus::Reserved(lease) };

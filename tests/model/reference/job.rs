@@ -61,7 +61,7 @@ pub struct Lease {
     pub office: Option<Office>,
     pub length_ms: u64,
     pub deadline: Option<ClusterMs>,
-    pub log_seq: u64,
+    pub log_next: u64,
     /// After this op the rest is to be canceled.
     pub cancel_after: bool,
 }

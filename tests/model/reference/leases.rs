@@ -130,10 +130,10 @@ impl Model {
         let at = self.now.wall;
         let job = self.jobs.get_mut(&id).expect("its lease was found");
         let lease = job.ops[op].lease_mut().expect("its lease was found");
-        if seq.is_some_and(|seq| seq <= lease.log_seq) {
+        if seq.is_some_and(|seq| seq < lease.log_next) {
             return;
         }
-        lease.log_seq = seq.unwrap_or(lease.log_seq);
+        lease.log_next = seq.map_or(lease.log_next, |seq| seq.saturating_add(1));
         let line =
             |(kind, text): &(Box<str>, Box<str>)| LogLine { op: op as u32, at, kind: kind.clone(), text: text.clone() };
         job.log.extend(lines.iter().map(line));
