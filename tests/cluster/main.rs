@@ -1,3 +1,17 @@
-//! Tests with real processes.
+//! Tests with real processes, over the wire, as a user has them. Start with [`harness`].
+//!
+//! `scenario_NN_...` are the acceptance scenarios by number; `promise_NN_...` the promises of the design.
 
+mod harness;
+
+mod bad_input;
+mod dependencies;
+mod failure;
+mod faults;
+mod leases;
+mod processing;
+mod promises;
+mod queue_wide;
+mod submission;
+mod verbs;
 mod worker;

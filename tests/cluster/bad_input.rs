@@ -1,0 +1,181 @@
+//! What is wrong ends in one clear sentence that says what to do, the right status or exit code, and nothing changed.
+
+use std::{
+    fs,
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use crate::harness::{Call, Cluster, Node, World, stays};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn config_with_an_unknown_key_is_refused_by_name() {
+    refuses_to_start(|node| append(node, "\n[raft]\n", "colour = \"red\"\n"), &["colour"]);
+}
+
+#[test]
+fn config_without_its_own_member_is_refused() {
+    let without = |node: &Node| {
+        let text = fs::read_to_string(node.config_path()).expect("readable");
+        fs::write(node.config_path(), text.replacen("id = 1\n", "id = 9\n", 1)).expect("writable");
+    };
+    refuses_to_start(without, &["9", "member"]);
+}
+
+#[test]
+fn port_in_use_is_told() {
+    let cluster = Cluster::builder().nodes(1).lay_out();
+    let node = cluster.node(1);
+    let _taken = TcpListener::bind(&node.api).expect("the port was free");
+    node.start();
+    assert!(!node.wait_exit(SOON).success());
+    assert_says(&node.log(), &[&node.api, "in use"]);
+}
+
+#[test]
+fn data_directory_of_another_node_or_cluster_is_refused() {
+    let cluster = Cluster::start();
+    cluster.kill_all();
+    // Another node's.
+    let (first, second) = (cluster.node(1), cluster.node(2));
+    let (mine, theirs) = (first.data_dir(), second.data_dir());
+    let aside = cluster.directory().join("aside");
+    fs::rename(&mine, &aside).expect("the directory is there");
+    fs::rename(&theirs, &mine).expect("the directory is there");
+    first.start();
+    assert!(!first.wait_exit(SOON).success(), "node 1 started on the data of node 2");
+    assert_says(&first.log(), &["node 2"]);
+    fs::rename(&mine, &theirs).expect("moved back");
+    fs::rename(&aside, &mine).expect("moved back");
+
+    // Another cluster's: it goes on being a member of that one, and this one takes no notice of it.
+    let other = Cluster::start();
+    other.kill_all();
+    fs::rename(&mine, &aside).expect("the directory is there");
+    fs::rename(other.node(1).data_dir(), &mine).expect("the directory is there");
+    cluster.nodes.iter().for_each(Node::start);
+    cluster.wait_ready(second);
+    let client = cluster.client_of(second);
+    client.post("/v1/jobs", &json!({"queue": "q", "ops": [{"kind": "task"}]})).ok();
+    stays("the foreign node is in nobody's cluster", Duration::from_secs(2), || {
+        let (foreign, own) = (cluster.status(first), cluster.status(second));
+        foreign["cluster"] != own["cluster"] && foreign["role"] != "leader" && own["leader"]["id"] != first.id
+    });
+    client.post("/v1/jobs", &json!({"queue": "q", "ops": [{"kind": "task"}]})).ok();
+}
+
+#[test]
+fn wrong_requests_are_told_apart_and_change_nothing() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&world.task(1));
+    let version = world.job(id)["version"].clone();
+    let json = ("content-type", "application/json");
+    let post = |body: &[u8]| Call::new(Method::POST, "/v1/jobs").raw(body.to_vec()).header(json.0, json.1);
+    let oversized = format!("{{\"jobs\": [{{\"body\": \"{}\"}}]}}", "x".repeat(17 << 20));
+    let lone = |field: &str, value: Value| {
+        let mut spec = world.task(1);
+        spec[field] = value;
+        Call::post("/v1/jobs", &json!({"jobs": [spec]}))
+    };
+    for (what, call, status, code, says) in [
+        ("bad JSON", post(b"{\"jobs\": ["), 400, "invalid", "line 1"),
+        ("no object", post(b"17"), 400, "invalid", ""),
+        ("an unknown field", Call::post("/v1/jobs", &json!({"jobs": [], "colour": 1})), 400, "invalid", "colour"),
+        ("an unknown query field", Call::get("/v1/jobs?colour=red"), 400, "invalid", "colour"),
+        ("an oversized body", post(oversized.as_bytes()), 413, "too_large", ""),
+        (
+            "a wrong content type",
+            Call::new(Method::POST, "/v1/jobs").raw(b"{}".to_vec()).header(json.0, "text/plain"),
+            415,
+            "unsupported_media_type",
+            "application/json",
+        ),
+        ("an unknown job", Call::get("/v1/jobs/987654321"), 404, "not_found", "987654321"),
+        ("an id that is no number", Call::get("/v1/jobs/seven"), 400, "invalid", "whole number"),
+        ("an unknown path", Call::get("/v1/nothing"), 404, "not_found", ""),
+        ("a wrong method", Call::new(Method::DELETE, "/v1/claim"), 405, "", ""),
+        ("a foreign host", Call::get("/v1/jobs").header("host", "evil.example"), 403, "forbidden", ""),
+        ("a foreign origin", post(b"{}").header("origin", "http://evil.example"), 403, "forbidden", ""),
+    ] {
+        let answer = world.client.call(call);
+        assert_eq!(answer.status, status, "{what}: {}", answer.text);
+        assert!(code.is_empty() || answer.code() == code, "{what}: {}", answer.text);
+        assert!(answer.text.contains(says), "{what} is not named: {}", answer.text);
+    }
+    for (field, value) in [
+        ("colour", json!("red")),
+        ("priority", json!("urgentest")),
+        ("queue", json!("-x")),
+        ("retries", json!(-1)),
+        ("lease_ms", json!(99)),
+        ("on_failure", json!("panic")),
+        ("meta", json!(17)),
+    ] {
+        let result = world.client.call(lone(field, value)).body["results"][0].clone();
+        assert_eq!(result["error"]["code"], "invalid", "{field}: {result}");
+        assert!(result.to_string().contains(field), "{field} is not named: {result}");
+    }
+    assert_eq!(world.client.list("queue=q").len(), 1);
+    assert_eq!(world.job(id)["version"], version);
+    assert_eq!(world.submit(&world.task(1)), id + 1, "a refused request used up an id");
+}
+
+#[test]
+fn command_line_tells_usage_from_absence() {
+    let unknown = raftq(&["frobnicate"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
+    assert_says(&said(&unknown), &["frobnicate"]);
+
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port();
+    let nothing = format!("127.0.0.1:{port}");
+    let unreachable = raftq(&["list", "--server", &nothing]);
+    assert_eq!(unreachable.status.code(), Some(3), "{}", said(&unreachable));
+    assert_says(&said(&unreachable), &[&nothing]);
+
+    let missing = raftq(&["node", "--config", "no-such-file.toml"]);
+    assert!(!missing.status.success());
+    assert_says(&said(&missing), &["no-such-file.toml"]);
+}
+
+/// Changes node 1's configuration, and asserts that it says so and leaves no data behind.
+#[track_caller]
+fn refuses_to_start(spoil: impl Fn(&Node), says: &[&str]) {
+    let cluster = Cluster::builder().lay_out();
+    let node = cluster.node(1);
+    spoil(node);
+    node.start();
+    assert!(!node.wait_exit(SOON).success(), "it started");
+    assert_says(&node.log(), says);
+    assert!(!node.data_dir().exists(), "a refused configuration left data behind");
+}
+
+fn append(node: &Node, section: &str, line: &str) {
+    let text = fs::read_to_string(node.config_path()).expect("readable");
+    let (before, after) = text.split_once(section).expect("the configuration has this section");
+    fs::write(node.config_path(), format!("{before}{section}{line}{after}")).expect("writable");
+}
+
+#[track_caller]
+fn assert_says(text: &str, words: &[&str]) {
+    let lower = text.to_lowercase();
+    let missing: Vec<_> = words.iter().filter(|word| !lower.contains(&word.to_lowercase())).collect();
+    assert!(missing.is_empty(), "it does not say {missing:?}: {text}");
+}
+
+/// Runs the command line without a cluster.
+fn raftq(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftq"));
+    command.args(arguments).env_remove("RAFTQ_SERVER").stdin(Stdio::null());
+    command.output().expect("the binary can be started")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}

@@ -1,0 +1,52 @@
+//! A process of ours that is no node: a remote worker, say.
+
+use std::{
+    fs::File,
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::cluster::Cluster;
+
+/// `raftq` with some command; ended when it goes out of scope.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it as a client of the whole cluster. What it prints goes to `NAME.log` in the cluster's directory.
+    pub fn start(cluster: &Cluster, name: &str, arguments: &[&str]) -> Self {
+        let log = File::create(cluster.directory().join(format!("{name}.log"))).expect("the log can be created");
+        let child = Command::new(env!("CARGO_BIN_EXE_raftq"))
+            .args(arguments)
+            .current_dir(cluster.directory())
+            .env("RAFTQ_SERVER", cluster.servers().join(","))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor can be duplicated"))
+            .stderr(log)
+            .spawn();
+        Self(child.expect("the binary can be started"))
+    }
+
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).expect("a child that was not reaped can be signalled");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill, and still something to reap.
+        let _ = self.0.kill();
+        self.0.wait().expect("a child can be waited for");
+    }
+}
