@@ -40,6 +40,8 @@ pub struct IndexToken {
 #[derive(Clone, Debug)]
 pub struct Context {
     pub deadline: Instant,
+    /// The same as a span: for each step of a call that waits in between.
+    pub timeout: Duration,
     pub consistency: Consistency,
     pub min_index: Option<IndexToken>,
     /// What to do with a write that only the leader can take.
@@ -65,8 +67,10 @@ impl Context {
             None => TIMEOUT_MS_DEFAULT,
             Some(text) => number(TIMEOUT, text)?.clamp(1, TIMEOUT_MS_MAX),
         };
+        let timeout = Duration::from_millis(timeout);
         Ok(Self {
-            deadline: Instant::now() + Duration::from_millis(timeout),
+            deadline: Instant::now() + timeout,
+            timeout,
             consistency: consistency(text(headers, CONSISTENCY)?)?,
             min_index: text(headers, MIN_INDEX)?.map(index_token).transpose()?,
             away: away(headers)?,

@@ -52,7 +52,7 @@ async fn wait_for_work(
     // In line before the first look, so that nothing falls between.
     let Some(place) = call.front.hub.claims.enter(queues, choosy) else { return Err(Failure::busy()) };
     loop {
-        let (index, grants) = propose(call, claim, until).await?;
+        let (index, grants) = propose(call, claim).await?;
         let waited_out = Instant::now() >= until;
         if !grants.is_empty() || waited_out || call.front.hub.has_ended() {
             place.leave_with(grants.len());
@@ -78,9 +78,10 @@ async fn work_came(call: &Call, place: &InLine<'_>, until: Instant) -> Result<bo
     }
 }
 
-/// Under one key each time: an empty answer is not kept, and the first that hands something out is.
-async fn propose(call: &Call, claim: &Claim, until: Instant) -> Result<(u64, Grants), Failure> {
-    let deadline = call.context.deadline.max(until + Duration::from_secs(1));
+/// Under one key each time: an empty answer is not kept, and the first that hands something out is. Each look has the time
+/// that a request has: waiting for work is no reason to wait for a majority (P11).
+async fn propose(call: &Call, claim: &Claim) -> Result<(u64, Grants), Failure> {
+    let deadline = Instant::now() + call.context.timeout;
     let committed = call.propose_keyed(call.context.key(&call.body), Command::Claim(claim.clone()), deadline).await?;
     grants(committed)
 }
