@@ -30,9 +30,8 @@ impl Tails {
         }
     }
 
-    pub fn of(&self, job: JobId) -> Option<LiveOutput> {
-        let by_lease = self.lock();
-        by_lease.values().rev().find(|(of, _)| *of == job).map(|(_, output)| output.clone())
+    pub fn of(&self, lease: LeaseId) -> Option<LiveOutput> {
+        self.lock().get(&lease).map(|(_, output)| output.clone())
     }
 
     /// The command has ended: its report says more.
@@ -66,14 +65,15 @@ mod tests {
     }
 
     #[test]
-    fn newest_lease_counts_and_long_output_keeps_its_end() {
+    fn each_lease_has_its_own_and_long_output_keeps_its_end() {
         let tails = Tails::default();
         tails.put(JobId(1), LeaseId(2), output("old"));
         tails.put(JobId(1), LeaseId(3), output(&format!("{}end", "ä".repeat(STREAM_BYTES_MAX))));
-        let tail = tails.of(JobId(1)).unwrap().stdout;
+        assert_eq!(tails.of(LeaseId(2)), Some(output("old")));
+        let tail = tails.of(LeaseId(3)).unwrap().stdout;
         assert!(tail.ends_with("äend") && tail.len() <= STREAM_BYTES_MAX);
         tails.forget(JobId(1));
-        assert_eq!(tails.of(JobId(1)), None);
+        assert_eq!((tails.of(LeaseId(2)), tails.of(LeaseId(3))), (None, None));
     }
 
     #[test]
@@ -82,6 +82,6 @@ mod tests {
         for lease in 0..=LEASES_MAX as u64 {
             tails.put(JobId(lease), LeaseId(lease), output("x"));
         }
-        assert_eq!((tails.of(JobId(0)), tails.of(JobId(1))), (None, Some(output("x"))));
+        assert_eq!((tails.of(LeaseId(0)), tails.of(LeaseId(1))), (None, Some(output("x"))));
     }
 }

@@ -102,7 +102,7 @@ pub async fn output(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> 
     let current = seen.value.job.current() as u32;
     let live = match call.front.pool.output(id).await {
         Some(live) => Some(live),
-        None => call.front.tails.of(id),
+        None => seen.value.job.lease().and_then(|lease| call.front.tails.of(lease.id)),
     };
     if let Some(live) = live {
         let attempt = seen.value.job.current_op().runs().attempts;

@@ -330,6 +330,17 @@ mod tests {
     }
 
     #[test]
+    fn line_at_its_limit_takes_nobody_more() {
+        let line = ClaimLine::default();
+        let places: Vec<_> = (0..WAITING_MAX).map(|_| enter(&line, false)).collect();
+        assert!(line.enter(BTreeSet::from([queue()]), false).is_none());
+        line.offer(&queue(), 3);
+        assert_eq!(places.iter().filter(|place| woken(place).is_some()).count(), 3);
+        drop(places);
+        assert!(line.enter(BTreeSet::from([queue()]), false).is_some());
+    }
+
+    #[test]
     fn all_are_sent_away_and_lines_end_empty() {
         let line = ClaimLine::default();
         let (first, second) = (enter(&line, false), enter(&line, false));

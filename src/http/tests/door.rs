@@ -59,6 +59,19 @@ async fn own_origin_is_welcome_and_pristine_nodes_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http_2_without_tls_is_spoken_on_the_same_port() {
+    let stage = Stage::formed(1).await;
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri = format!("http://{}/v1/jobs", stage.nodes[0].api);
+    let request = Request::post(uri).header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from_static(br#"{"kind": "x"}"#))).expect("a request");
+    let answer = client.request(request).await.expect("answers");
+    assert_eq!((answer.status(), answer.version()), (StatusCode::OK, axum::http::Version::HTTP_2));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_asked() {
     let stage = Stage::formed(1).await;
     stage.submit(r#"{"sleep": 1}"#).await;

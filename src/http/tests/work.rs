@@ -110,6 +110,35 @@ async fn scenario_08_waiting_claim_gets_the_job_at_once_and_nobody_else() {
     stage.end().await;
 }
 
+/// Enough to notice a cost that grows with waiters squared, few enough for every run of the tests.
+const MANY: usize = 2_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_waiters_cost_little_and_all_hear() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x", "queue": "aside"}"#).await;
+    let version = stage.get(0, &format!("/v1/jobs/{id}")).await.ok()["version"].clone();
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri = format!("http://{}/v1/jobs/{id}/wait?since={version}&fields=status&timeout_ms=60000", stage.nodes[0].api);
+    let wait = async || {
+        let request = Request::get(&uri).body(Full::new(Bytes::new())).expect("a request");
+        client.request(request).await.expect("answers").into_body().collect().await.expect("a body").to_bytes()
+    };
+    let waits = futures::future::join_all((0..MANY).map(|_| wait()));
+    let (answers, ()) = tokio::join!(waits, async {
+        let line = format!("raftq_waiting_for_jobs {MANY}\n");
+        stage.until("all wait", async || stage.get(0, "/metrics").await.text.contains(&line)).await;
+        for _ in 0..20 {
+            stage.submit(r#"{"kind": "x"}"#).await;
+        }
+        stage.post(0, &format!("/v1/jobs/{id}/cancel"), "").await.ok();
+    });
+    assert!(answers.iter().all(|answer| answer.starts_with(br#"{"job":{"status":"canceled"}"#)));
+    assert_eq!(stage.get(0, "/metrics").await.text.matches("raftq_waiting_for_jobs 0\n").count(), 1);
+    stage.end().await;
+}
+
 /// Until so many claims wait.
 async fn in_line(stage: &Stage, count: usize) {
     let line = format!("raftq_waiting_claims {count}\n");
