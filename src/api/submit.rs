@@ -72,8 +72,9 @@ pub fn decode_submission(body: &[u8]) -> Result<Submission, Refusal> {
     }
     match serde_json::from_slice::<Probe<'_>>(body) {
         Ok(Probe { jobs: Some(_) }) => decode_batch(body),
-        // A body that is no JSON object is explained by the decoder of a spec.
-        _ => {
+        // No JSON. The decoder of a spec would stop at a field `jobs` before it came to what is wrong.
+        Err(_) => Err(decode::<serde::de::IgnoredAny>(body).err().unwrap_or(Refusal::invalid("jobs", "say jobs once"))),
+        Ok(Probe { jobs: None }) => {
             let submission = Submission::new(std::iter::once(Ok(decode::<Spec>(body)?)), false, None);
             Ok(Submission { lone: true, ..submission })
         }
