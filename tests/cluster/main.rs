@@ -9,6 +9,7 @@ mod dependencies;
 mod failure;
 mod faults;
 mod leases;
+mod limits;
 mod processing;
 mod promises;
 mod queue_wide;
