@@ -25,6 +25,7 @@ mod shift;
 mod table;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -108,38 +109,51 @@ impl<Q: Queue> Pool<Q> {
                 () = term.ended() => {}
             }
             let mail = shift.end().await;
-            self.hand_back(mail).await;
+            self.hand_back(mail.into()).await;
         }
     }
 
     /// Tells whoever leads what the office ended too early to tell.
-    async fn hand_back(&self, mail: Vec<Vec<LeaseItem>>) {
-        let patience = if self.stop.is_cancelled() { STOP_PATIENCE } else { HAND_BACK_PATIENCE };
-        let deadline = Instant::now() + patience;
-        for items in mail {
-            if !self.tell(&items, deadline).await {
-                let jobs: Vec<_> = items.iter().map(|item| item.job.0).collect();
+    async fn hand_back(&self, mut mail: VecDeque<Vec<LeaseItem>>) {
+        tokio::select! {
+            () = self.tell_all(&mut mail) => {}
+            () = self.lose_patience() => {
+                let jobs: Vec<_> = mail.iter().flatten().map(|item| item.job.0).collect();
                 tracing::warn!(?jobs, "no leader could be told how these ended; the queue takes them for lost");
             }
         }
     }
 
-    /// Whether the queue has heard it.
-    async fn tell(&self, items: &[LeaseItem], deadline: Instant) -> bool {
-        while Instant::now() < deadline {
-            match self.queue.propose_anywhere(Command::Leases { items: items.to_vec(), claim: None }).await {
-                Proposed::Answered { answer: Answer::Leases { results, .. }, .. } => {
-                    let refused = results.iter().filter(|result| result.is_err()).count();
-                    tracing::info!(told = items.len(), refused, "pool handed back what it held");
-                    return true;
-                }
+    async fn lose_patience(&self) {
+        let stopping = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! {
+            () = stopping => {}
+            () = tokio::time::sleep(HAND_BACK_PATIENCE) => {}
+        }
+    }
+
+    async fn tell_all(&self, mail: &mut VecDeque<Vec<LeaseItem>>) {
+        while let Some(items) = mail.front() {
+            match self.queue.propose_anywhere(Command::Leases { items: items.clone(), claim: None }).await {
                 Proposed::Answered { answer, .. } => {
-                    tracing::error!(?answer, "pool's last words were not understood");
-                    return false;
+                    note_told(items.len(), &answer);
+                    mail.pop_front();
                 }
                 Proposed::Never | Proposed::Unknown => tokio::time::sleep(HAND_BACK_EVERY).await,
             }
         }
-        false
+    }
+}
+
+fn note_told(told: usize, answer: &Answer) {
+    match answer {
+        Answer::Leases { results, .. } => {
+            let refused = results.iter().filter(|result| result.is_err()).count();
+            tracing::info!(told, refused, "pool handed back what it held");
+        }
+        answer => tracing::error!(?answer, "pool's last words were not understood"),
     }
 }
