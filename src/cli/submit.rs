@@ -23,7 +23,7 @@ pub struct SubmitArgs {
     #[command(flatten)]
     spec: spec::SpecArgs,
     /// JSON lines, one spec each; `-` is standard input
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["command", "shell", "kind", "sleep"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "SpecArgs")]
     file: Option<PathBuf>,
     /// All of the file's jobs or none
     #[arg(long, requires = "file")]
@@ -113,14 +113,22 @@ pub fn accepted(result: SubmitResult) -> Result<(u64, bool), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
-    #[derive(clap::Parser)]
+    #[derive(Parser)]
     struct Alone {
         #[command(flatten)]
         args: SubmitArgs,
+    }
+
+    #[test]
+    fn file_takes_no_fields_from_flags() {
+        for line in ["submit --file jobs.jsonl -q etl", "submit --file jobs.jsonl -- ls", "submit -f - --retries 2"] {
+            assert!(Alone::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        assert!(Alone::try_parse_from("submit --file - --wait --atomic".split(' ')).is_ok());
     }
 
     #[test]

@@ -152,9 +152,11 @@ pub async fn look(context: &Context, id: u64, known: Known, poll: Duration) -> R
     query.extend(known.version.map(|version| ("since", version.to_string())));
     query.extend(known.log_serial.map(|serial| ("log_serial", serial.to_string())));
     let path = path_with_query(&format!("/v1/jobs/{id}/wait"), &query);
-    // A wait outlives nodes: without a deadline of its own it goes on looking for one for a minute.
+    // A wait outlives nodes: without an end of its own it goes on looking for one for a minute.
     const LOOKING: Duration = Duration::from_secs(60);
-    let call = context.call(Call::read(path, now + poll + LOOKING).waiting(poll));
+    const LAST_ANSWER: Duration = Duration::from_millis(500);
+    let deadline = end.map_or(now + poll + LOOKING, |end| end + LAST_ANSWER);
+    let call = context.call(Call::read(path, deadline).waiting(poll));
     Ok(context.client.call(call).await?.json()?)
 }
 

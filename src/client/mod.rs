@@ -196,6 +196,8 @@ struct Tries<'a> {
     follows: u32,
     /// A write went out and its fate is not known.
     maybe_done: bool,
+    /// Some node said that nobody leads.
+    leaderless: bool,
     last: Option<verdict::Again>,
 }
 
@@ -206,7 +208,17 @@ const BACKOFF_MAX: Duration = Duration::from_millis(400);
 
 impl<'a> Tries<'a> {
     fn new(shared: &'a Shared, call: &'a Call, key: Option<Arc<str>>) -> Self {
-        Self { shared, call, key, started: Instant::now(), failures: 0, follows: 0, maybe_done: false, last: None }
+        Self {
+            shared,
+            call,
+            key,
+            started: Instant::now(),
+            failures: 0,
+            follows: 0,
+            maybe_done: false,
+            leaderless: false,
+            last: None,
+        }
     }
 
     /// What is the same for every repeat but the time it has.
@@ -239,6 +251,7 @@ impl<'a> Tries<'a> {
 
     async fn failed(&mut self, why: verdict::Again) -> Result<(), ClientError> {
         self.maybe_done |= self.call.is_write() && why.may_have_happened();
+        self.leaderless |= matches!(why, verdict::Again::NoLeader);
         self.failures += 1;
         self.follows = 0;
         self.last = Some(why);
@@ -277,7 +290,8 @@ impl<'a> Tries<'a> {
         match &self.key {
             Some(key) if self.maybe_done => ClientError::OutcomeUnknown { key: key.to_string(), cause },
             _ if !self.shared.nodes.ever_reached() => ClientError::Unreachable { servers, cause },
-            _ if matches!(self.last, Some(verdict::Again::NoLeader)) => ClientError::NoLeader { servers },
+            // Nodes that are down beside it are why, and not what to say.
+            _ if self.leaderless => ClientError::NoLeader { servers },
             _ if matches!(self.last, Some(verdict::Again::NotSent(_))) => ClientError::Unreachable { servers, cause },
             _ => ClientError::Timeout { servers, cause },
         }

@@ -256,6 +256,14 @@ async fn write_that_nobody_led_is_known_not_to_be_done() {
 }
 
 #[tokio::test]
+async fn minority_says_no_leader_although_others_are_down() {
+    let alone = Node::start((0..100).map(|_| Reply::Say(503, refusal("no_leader")))).await;
+    let client = client_of(vec![nobody().await, alone.address.clone(), nobody().await]);
+    let error = client.call(write(SOON)).await.expect_err("no leader");
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn read_that_is_never_answered_times_out() {
     let node = Node::start((0..100).map(|_| Reply::Say(504, refusal("timeout")))).await;
     let error = client(&[&node]).call(read(SOON)).await.expect_err("no answer");
