@@ -50,7 +50,8 @@ Submit a job, or many. Prints the job's id.
 Usage: raftq submit [OPTIONS] -- COMMAND [ARG]...
 
   what      --shell LINE, --sleep TIME, or --kind KIND with --args JSON or --body TEXT (@FILE reads a file)
-            --cwd DIR [this one]  -e --env NAME=VALUE  --stdin-file FILE  --time-limit TIME  --ram-limit SIZE
+            --cwd DIR [this one]  -e --env NAME=VALUE  --env-inherit (this shell's, below --env)
+            --stdin-file FILE  --time-limit TIME  --ram-limit SIZE
   many      -f --file FILE  --atomic (all or none)  --batch N [1000]
   where     -q --queue NAME  -n --name NAME  -g --group NAME  -p --priority N|high|low  --limit NAME[:MAX]
             --unique KEY (at most one live job has it)  --unique-command (KEY made of command and directory)

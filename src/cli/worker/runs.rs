@@ -6,14 +6,16 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::outcome;
 use crate::{
-    api::{Body, ClaimedJob, JobId, LeaseId, LeaseItem, NeedsSpec},
-    worker::{Boottime, Cancel, Handle, Proof, Report, Runner, Task},
+    api::{Body, ClaimedJob, JobId, LeaseId, LeaseItem, NeedsSpec, OutputTail},
+    worker::{Boottime, Cancel, Handle, Proof, Report, Runner, Tail, Task},
 };
 
 /// Something a command has to say.
 pub enum News {
     /// Lines, progress, or a checkpoint wait to be taken.
     Told(LeaseId),
+    /// The last of what it has written so far; nothing if it has ended.
+    Output(LeaseId, Option<Tail>),
     /// Its whole tree is gone.
     Ended(LeaseId, Arc<Report>),
 }
@@ -29,6 +31,9 @@ struct Held {
     log_seq: u64,
     /// It has something to say.
     told: bool,
+    /// Output for whoever watches, as of the last look; and whether that is still to be told.
+    output: Tail,
+    output_is_news: bool,
     /// The cluster gave the lease to somebody else, or took it back: nothing of this run is to be told any more.
     lost: bool,
     /// Only its finish is still to be answered; its room is free.
@@ -85,6 +90,7 @@ impl Runs {
             proof: Proof::Lease(valid_until(sent, lease_ms)),
         });
         self.news.push(listen(lease, handle.clone()));
+        self.news.push(look(lease, handle.clone()));
         let held = Held {
             job: claimed.job.id,
             needs: claimed.job.needs.unwrap_or_default(),
@@ -93,6 +99,8 @@ impl Runs {
             touch_at: sent.after_ms(lease_ms / 3),
             log_seq: 0,
             told: false,
+            output: Tail::default(),
+            output_is_news: false,
             lost: false,
             ended: false,
         };
@@ -103,10 +111,14 @@ impl Runs {
     /// The next thing that a command says; for ever pending while none runs.
     pub async fn next(&mut self) -> News {
         let Some(news) = self.news.next().await else { return std::future::pending().await };
-        if let News::Told(lease) = &news
-            && let Some(held) = self.held.get(lease)
-        {
-            self.news.push(listen(*lease, held.handle.clone()));
+        match &news {
+            News::Told(lease) => {
+                self.news.extend(self.held.get(lease).map(|held| listen(*lease, held.handle.clone())));
+            }
+            News::Output(lease, Some(_)) => {
+                self.news.extend(self.held.get(lease).map(|held| look(*lease, held.handle.clone())));
+            }
+            News::Output(_, None) | News::Ended(..) => {}
         }
         news
     }
@@ -115,6 +127,15 @@ impl Runs {
         if let Some(held) = self.held.get_mut(&lease) {
             held.told = true;
         }
+    }
+
+    /// True if that is news.
+    pub fn wrote(&mut self, lease: LeaseId, output: Tail) -> bool {
+        let Some(held) = self.held.get_mut(&lease).filter(|held| !held.ended && held.output != output) else {
+            return false;
+        };
+        (held.output, held.output_is_news, held.told) = (output, true, true);
+        true
     }
 
     /// What to tell of a run that has ended; nothing if the lease was lost.
@@ -177,13 +198,25 @@ impl Held {
         self.told = false;
         self.log_seq += 1;
         self.touch_at = now.after_ms((self.lease_ms / 3).max(1));
-        LeaseItem { job: self.job, lease, ..outcome::touch(self.handle.take_updates(), self.log_seq) }
+        let news = std::mem::take(&mut self.output_is_news).then(|| &self.output);
+        let output = news.map(|tail| OutputTail::Both { stdout: tail.stdout.clone(), stderr: tail.stderr.clone() });
+        LeaseItem { job: self.job, lease, output, ..outcome::touch(self.handle.take_updates(), self.log_seq) }
     }
 }
 
 fn valid_until(sent: Boottime, lease_ms: u64) -> Boottime {
     let margin = (MARGIN.as_millis() as u64).min(lease_ms / 4);
     sent.after_ms(lease_ms - margin)
+}
+
+/// Output is looked at this often; each look that finds news costs a touch.
+const LOOK: Duration = Duration::from_secs(1);
+
+fn look(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
+    Box::pin(async move {
+        tokio::time::sleep(LOOK).await;
+        News::Output(lease, handle.tail().await)
+    })
 }
 
 fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {

@@ -236,6 +236,11 @@ impl<'a> Station<'a> {
                 self.runs.told(lease);
                 self.gather_until.get_or_insert(Instant::now() + GATHER);
             }
+            News::Output(lease, output) => {
+                if output.is_some_and(|output| self.runs.wrote(lease, output)) {
+                    self.gather_until.get_or_insert(Instant::now() + GATHER);
+                }
+            }
             News::Ended(lease, report) => self.items.extend(self.runs.ended(lease, &report)),
         }
     }
