@@ -23,7 +23,7 @@ pub struct SubmitArgs {
     #[command(flatten)]
     spec: spec::SpecArgs,
     /// JSON lines, one spec each; `-` is standard input
-    #[arg(long, short, value_name = "FILE", conflicts_with = "SpecArgs")]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = spec::flags())]
     file: Option<PathBuf>,
     /// All of the file's jobs or none
     #[arg(long, requires = "file")]

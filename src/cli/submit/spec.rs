@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde_json::{Number, value::RawValue};
 
 use super::super::{failure::Failure, units};
@@ -95,6 +95,12 @@ pub struct SpecArgs {
     resource_group: Option<String>,
     #[arg(long, value_name = "0|1|2", value_parser = clap::value_parser!(u8).range(0..=2))]
     needs_override: Option<u8>,
+}
+
+/// The flags that say what a job is. Named one by one, so that clap's message names only those that were typed.
+pub fn flags() -> Vec<clap::Id> {
+    let command = SpecArgs::augment_args(clap::Command::new("spec"));
+    command.get_arguments().map(|argument| argument.get_id().clone()).collect()
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
