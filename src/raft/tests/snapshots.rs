@@ -31,7 +31,7 @@ async fn follower_behind_a_purged_log_catches_up_by_snapshot() {
     let back = cluster.node(away);
     let index = leader.status().applied;
     back.view(Consistency::Local, index, soon()).await.expect("catches up");
-    assert!(back.status().snapshot.is_some(), "by a snapshot");
+    until("it came by a snapshot", async || back.status().snapshot.is_some()).await;
     cluster.agree().await;
     let rows = |node: &Node| node.local_rows();
     assert_eq!(rows(back), rows(&leader));
