@@ -198,7 +198,7 @@ impl Held {
         self.told = false;
         self.log_seq += 1;
         self.touch_at = now.after_ms((self.lease_ms / 3).max(1));
-        let news = std::mem::take(&mut self.output_is_news).then(|| &self.output);
+        let news = std::mem::take(&mut self.output_is_news).then_some(&self.output);
         let output = news.map(|tail| OutputTail::Both { stdout: tail.stdout.clone(), stderr: tail.stderr.clone() });
         LeaseItem { job: self.job, lease, output, ..outcome::touch(self.handle.take_updates(), self.log_seq) }
     }
