@@ -169,6 +169,7 @@ pub struct Changes {
 pub trait Rows {
     fn get(&self, key: &RowKey) -> Option<Row>;
 
-    /// Rows from `from` on, in key order, for as long as `each` says true. Stays within the kind of `from`.
+    /// Rows from `from` on, in key order, for as long as `each` says true. Stays within the kind of `from`;
+    /// of what a job has several rows of (results, attempts, log, reasons), it may stop behind the job's.
     fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool);
 }

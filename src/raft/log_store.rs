@@ -231,7 +231,7 @@ fn load(store: &Store) -> Result<Tail, StorageError> {
     let mut tail = Tail::new(read_meta(store, VOTE_KEY)?, read_meta(store, PURGED_KEY)?);
     let mut wrong = None;
     let start = tail.first_index();
-    store.scan(ENTRIES, &entry_key(start), &mut |key, value| {
+    store.scan(ENTRIES, &[], &entry_key(start), &mut |key, value| {
         match decode_entry(value) {
             Ok(entry) if key == entry_key(tail.next_index()) && entry.log_id.index == tail.next_index() => {
                 tail.load(entry);
@@ -266,7 +266,7 @@ fn read_range(store: &Store, start: u64, end: u64, bytes_max: usize) -> Result<V
     let mut entries: Vec<LogEntry> = Vec::new();
     let mut bytes = 0;
     let mut wrong = None;
-    store.scan(ENTRIES, &entry_key(start), &mut |key, value| {
+    store.scan(ENTRIES, &[], &entry_key(start), &mut |key, value| {
         if key >= entry_key(end).as_slice() || (bytes > bytes_max && !entries.is_empty()) {
             return false;
         }

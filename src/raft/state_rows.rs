@@ -102,7 +102,7 @@ impl Rows for StoredRows {
     }
 
     fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
-        scan(from, each, &mut |family, from, each| self.0.scan(family, from, each));
+        scan(from, each, &mut |family, prefix, from, each| self.0.scan(family, prefix, from, each));
     }
 }
 
@@ -113,7 +113,8 @@ impl Rows for PinnedRows {
     }
 
     fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
-        scan(from, each, &mut |family, from, each| self.noted(self.pinned.scan(family, from, each)));
+        let pinned = &self.pinned;
+        scan(from, each, &mut |family, prefix, from, each| self.noted(pinned.scan(family, prefix, from, each)));
     }
 }
 
@@ -154,12 +155,9 @@ fn drop_job(job: JobId, store: &Store, batch: &mut Batch) -> Result<(), StorageE
 }
 
 fn drop_prefix(family: Family, prefix: &[u8], store: &Store, batch: &mut Batch) -> Result<(), StorageError> {
-    store.scan(family, prefix, &mut |key, _| {
-        let within = key.starts_with(prefix);
-        if within {
-            batch.delete(family, key);
-        }
-        within
+    store.scan(family, prefix, prefix, &mut |key, _| {
+        batch.delete(family, key);
+        true
     })
 }
 
@@ -281,18 +279,24 @@ fn text(parts: &mut KeyParts<'_>) -> Option<Arc<str>> {
 }
 
 type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
-type Walk<'a> = &'a mut dyn FnMut(Family, &[u8], Each<'_>) -> Result<(), StorageError>;
+/// Family, prefix to stay within, first key.
+type Walk<'a> = &'a mut dyn FnMut(Family, &[u8], &[u8], Each<'_>) -> Result<(), StorageError>;
 
 fn scan(from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool, walk: Walk<'_>) {
     let (family, start) = locate(from);
-    let walked = walk(family, &start, &mut |key, value| {
-        if key.first() != start.first() {
-            return false;
-        }
+    let walked = walk(family, &start[..scope_bytes(from)], &start, &mut |key, value| {
         let key = identify(family, key).expect("only rows of ours are written to this family");
         each(key, row(value))
     });
     readable(walked);
+}
+
+/// How much of a key a scan from it stays within: its kind, and the job where a job has several rows of the kind.
+fn scope_bytes(from: &RowKey) -> usize {
+    match from {
+        RowKey::Result(..) | RowKey::Attempt(..) | RowKey::Log(..) | RowKey::Reason(..) => 1 + size_of::<u64>(),
+        _ => 1,
+    }
 }
 
 /// A row that cannot be read leaves no state to go on from: this ends the node, which keeps its data.

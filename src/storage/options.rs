@@ -9,6 +9,9 @@ const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
 const STATE_MEMTABLE_BYTES: usize = 32 * MIB;
 /// The `meta` family is hardly ever flushed by itself and would pin every old write-ahead file.
 const LOG_WAL_BYTES_MAX: u64 = 256 << 20;
+/// A file in which so many of so many neighbouring entries are deletions is compacted at once.
+const DELETIONS_WINDOW: usize = 8192;
+const DELETIONS_MAX: usize = 4096;
 /// RocksDB's own information log, which helps after the fact; bounded.
 const INFO_LOG_FILES: usize = 4;
 const INFO_LOG_BYTES: usize = 4 * MIB;
@@ -62,6 +65,8 @@ fn log(options: &mut Options) {
 
 /// One flush takes all families to one point, so that what survives a crash is a whole number of batches.
 fn state(options: &mut Options) {
+    // Indexes by time are eaten from the front: files that are mostly deletions go soon, before scans have to wade through.
+    options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_MAX, 0.0);
     options.set_atomic_flush(true);
     options.set_write_buffer_size(STATE_MEMTABLE_BYTES);
     options.set_max_write_buffer_number(4);

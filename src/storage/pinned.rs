@@ -6,6 +6,7 @@ use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
 
 use super::{
     error::StorageError,
+    key::after_prefix,
     store::{Family, Store},
 };
 
@@ -33,16 +34,27 @@ impl Pinned {
         self.snapshot.get_cf(self.store.handle(family), key).map_err(|e| self.store.error(&e))
     }
 
-    /// Entries of `family` from `from` on, in order, for as long as `each` says true.
+    /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.
     pub fn scan(
         &self,
         family: Family,
+        prefix: &[u8],
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), ReadOptions::default());
+        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), within(prefix));
         walk(entries, from, each).map_err(|e| self.store.error(&e))
     }
+}
+
+/// Ends an iterator behind `prefix`. Without a bound it would look for the next entry through everything that was deleted
+/// behind the prefix and is not compacted yet, before it could be told to stop.
+pub(super) fn within(prefix: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(end) = after_prefix(prefix) {
+        options.set_iterate_upper_bound(end);
+    }
+    options
 }
 
 pub(super) fn walk(

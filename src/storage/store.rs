@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use super::{
     error::StorageError,
@@ -106,14 +106,15 @@ impl Store {
         self.db.write_opt(write, &options).map_err(|e| self.error(&e))
     }
 
-    /// Entries of `family` from `from` on, in order, for as long as `each` says true.
+    /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.
     pub fn scan(
         &self,
         family: Family,
+        prefix: &[u8],
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        pinned::walk(self.db.raw_iterator_cf_opt(self.handle(family), ReadOptions::default()), from, each)
+        pinned::walk(self.db.raw_iterator_cf_opt(self.handle(family), pinned::within(prefix)), from, each)
             .map_err(|e| self.error(&e))
     }
 
