@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -68,6 +69,28 @@ fn data_directory_of_another_node_or_cluster_is_refused() {
         foreign["cluster"] != own["cluster"] && foreign["role"] != "leader" && own["leader"]["id"] != first.id
     });
     client.post("/v1/jobs", &json!({"queue": "q", "ops": [{"kind": "task"}]})).ok();
+}
+
+#[test]
+fn unreadable_store_stops_its_node_and_nothing_is_deleted() {
+    for store in ["log", "state"] {
+        let cluster = Cluster::start();
+        let world = World::new(&cluster, "q");
+        let id = world.submit(&world.task(1));
+        let node = cluster.followers()[0];
+        node.kill();
+        let damaged = manifest(&node.data_dir().join(store));
+        let whole = fs::read(&damaged).expect("readable");
+        let flipped: Vec<u8> = whole.iter().map(|byte| byte ^ 0x55).collect();
+        fs::write(&damaged, &flipped).expect("writable");
+        node.start();
+        assert!(!node.wait_exit(SOON).success(), "it started with a damaged {store} store");
+        assert_says(&node.log(), &[store, "cluster replace"]);
+        assert_eq!(fs::read(&damaged).expect("still there"), flipped, "what could not be read was changed");
+        assert_eq!(world.status(id), "queued", "the others go on");
+        fs::write(&damaged, whole).expect("writable");
+        cluster.heal();
+    }
 }
 
 #[test]
@@ -154,6 +177,19 @@ fn refuses_to_start(spoil: impl Fn(&Node), says: &[&str]) {
     assert!(!node.wait_exit(SOON).success(), "it started");
     assert_says(&node.log(), says);
     assert!(!node.data_dir().exists(), "a refused configuration left data behind");
+}
+
+/// The file without which RocksDB knows of no other, somewhere below a store.
+fn manifest(below: &Path) -> PathBuf {
+    let entries = fs::read_dir(below).expect("the store is there").map(|entry| entry.expect("readable").path());
+    let mut paths: Vec<PathBuf> = entries.collect();
+    paths.sort();
+    let is_manifest =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"));
+    match paths.iter().rev().find(is_manifest) {
+        Some(path) => path.clone(),
+        None => manifest(paths.iter().rfind(|path| path.is_dir()).expect("a store lies below")),
+    }
 }
 
 fn append(node: &Node, section: &str, line: &str) {
