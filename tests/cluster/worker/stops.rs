@@ -111,7 +111,8 @@ async fn time_limit_ends_it_with_its_children() {
 #[tokio::test]
 async fn memory_limit_counts_the_whole_tree() {
     let bench = Bench::new().await;
-    let hold = "x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 1000";
+    // Something after `sleep`: a shell becomes its last command, and would let go of what it holds.
+    let hold = "x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 1000; echo $x";
     let report = bench.run(json!({"shell": format!("({hold}) & ({hold}) & wait"), "max_ram_mb": 60})).await;
     failed(&report, Reason::Ram);
     assert!(report.peak_ram_mb > 60, "{report:?}");
