@@ -30,18 +30,7 @@ impl Changes {
             RowKey::KeySlot(principal, name, _) if !self.dropped_names.is_empty() => {
                 self.dropped_names.contains(&(principal.clone(), name.clone()))
             }
-            RowKey::Live(id)
-            | RowKey::Ended(id)
-            | RowKey::Archived(id)
-            | RowKey::Spec(id)
-            | RowKey::Result(id, _)
-            | RowKey::Attempt(id, ..)
-            | RowKey::Log(id, _)
-            | RowKey::Reason(id, _)
-            | RowKey::Checkpoint(id)
-            | RowKey::Progress(id)
-            | RowKey::Waits(id) => self.dropped_jobs.contains(id),
-            _ => false,
+            _ => key.job().is_some_and(|id| self.dropped_jobs.contains(&id)),
         }
     }
 

@@ -70,6 +70,43 @@ pub enum RowKey {
     EnvironmentUses(u128),
 }
 
+impl RowKey {
+    /// The job whose removal takes the row along: the key begins with its id.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Live(id)
+            | Self::Ended(id)
+            | Self::Archived(id)
+            | Self::Spec(id)
+            | Self::Result(id, _)
+            | Self::Attempt(id, ..)
+            | Self::Log(id, _)
+            | Self::Reason(id, _)
+            | Self::Checkpoint(id)
+            | Self::Progress(id)
+            | Self::Waits(id) => Some(*id),
+            Self::KeyName(..)
+            | Self::KeySlot(..)
+            | Self::Counters
+            | Self::Drain
+            | Self::Pool
+            | Self::Settings
+            | Self::Paused(_)
+            | Self::Limit(_)
+            | Self::Learned(_)
+            | Self::Worker(_)
+            | Self::Environment(_)
+            | Self::EnvironmentUses(_)
+            | Self::EndedMinute(_)
+            | Self::EndedAt(..)
+            | Self::ArchivedAt(..)
+            | Self::Group(..)
+            | Self::Unique(..)
+            | Self::Waking(_) => None,
+        }
+    }
+}
+
 /// The value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Row {

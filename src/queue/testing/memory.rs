@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, mem::discriminant};
 
-use crate::queue::{
-    ids::JobId,
-    rows::{Changes, Row, RowKey, Rows},
-};
+use crate::queue::rows::{Changes, Row, RowKey, Rows};
 
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -15,7 +12,7 @@ pub struct Memory {
 impl Memory {
     pub fn store(&mut self, changes: Changes) {
         if !changes.dropped_jobs.is_empty() {
-            self.rows.retain(|key, _| job(key).is_none_or(|id| !changes.dropped_jobs.contains(&id)));
+            self.rows.retain(|key, _| key.job().is_none_or(|id| !changes.dropped_jobs.contains(&id)));
         }
         if !changes.dropped_names.is_empty() {
             self.rows.retain(|key, _| match key {
@@ -31,24 +28,6 @@ impl Memory {
                 None => self.rows.remove(&key),
             };
         }
-    }
-}
-
-/// The job that a row is a part of.
-pub fn job(key: &RowKey) -> Option<JobId> {
-    match key {
-        RowKey::Live(id)
-        | RowKey::Ended(id)
-        | RowKey::Archived(id)
-        | RowKey::Spec(id)
-        | RowKey::Result(id, _)
-        | RowKey::Attempt(id, ..)
-        | RowKey::Log(id, _)
-        | RowKey::Reason(id, _)
-        | RowKey::Checkpoint(id)
-        | RowKey::Progress(id)
-        | RowKey::Waits(id) => Some(*id),
-        _ => None,
     }
 }
 

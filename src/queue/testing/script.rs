@@ -137,7 +137,7 @@ impl Script {
     }
 
     fn rows(&self, id: JobId) -> String {
-        let rows = self.bench.rows.rows.iter().filter(|(key, _)| super::memory::job(key) == Some(id));
+        let rows = self.bench.rows.rows.iter().filter(|(key, _)| key.job() == Some(id));
         rows.filter_map(|(key, row)| trace::row(key, row)).map(|line| line + "\n").collect()
     }
 
