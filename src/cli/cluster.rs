@@ -110,7 +110,8 @@ async fn status(context: &Context) -> Outcome {
         context.output.rows(&MEMBER_FIELDS, &members(&status))?;
     }
     if !led {
-        context.output.note("no leader: more than half of the members must be up");
+        let problem = status["problem"].as_str();
+        context.output.note(problem.unwrap_or("no leader: more than half of the members must be up"));
         return Ok(Exit::Unreachable);
     }
     Ok(Exit::Ok)

@@ -49,6 +49,8 @@ pub struct Inner {
     pub space: watch::Sender<Space>,
     /// Whether this node's wall clock is far off the other members'.
     pub wall_clock_off: watch::Sender<bool>,
+    /// Why this node does not serve, where it knows.
+    pub problem: watch::Sender<Option<String>>,
     pub lease: LeaseClock,
     /// The leader to whose process this node holds a line (see [`super::crash_hint`]).
     pub line_to: watch::Sender<Option<u64>>,

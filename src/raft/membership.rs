@@ -26,6 +26,9 @@ use super::{
 use crate::storage::ClusterId;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a node says of itself that may not form a cluster.
+const UNFORMED: &str =
+    "this node belongs to no cluster yet; form one with raftq cluster init, or add it to one with raftq cluster add";
 const POLL: Duration = Duration::from_millis(50);
 /// A node that lacks no more than this many entries may vote: it delays commits by no more than a moment.
 const LAG_MAX: u64 = 1_000;
@@ -85,14 +88,15 @@ impl Inner {
     /// form new clusters and is the lowest founder, it forms one.
     pub async fn wait_for_cluster(self: Arc<Self>, form_if_new: bool) {
         let lowest = self.options.founders.iter().map(|founder| founder.id).min();
+        let forms = form_if_new && lowest == Some(self.options.id);
         while !self.is_formed() && !self.stop.is_set() {
             self.look_for_old_self().await;
-            if form_if_new
-                && lowest == Some(self.options.id)
-                && let Err(error) = self.form().await
-            {
-                tracing::info!(%error, "cluster not formed yet");
-            }
+            let problem = if forms {
+                self.form().await.err().map(|error| format!("the cluster is not formed yet: {error}"))
+            } else {
+                Some(UNFORMED.to_owned())
+            };
+            self.tell(problem);
             tokio::time::sleep(POLL * 4).await;
         }
     }

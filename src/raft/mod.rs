@@ -40,6 +40,7 @@
 
 mod apply;
 mod batch;
+mod belonging;
 mod crash_hint;
 mod inner;
 mod lease;

@@ -146,6 +146,7 @@ impl Node {
             leadership: watch::Sender::new(leadership),
             space: watch::Sender::new(Space::Plenty),
             wall_clock_off: watch::Sender::new(false),
+            problem: watch::Sender::new(None),
             lease: LeaseClock::default(),
             line_to: watch::Sender::new(None),
             heard_leader_ms: AtomicU64::new(0),
@@ -188,9 +189,10 @@ impl Node {
     }
 
     /// Looks after a node without a cluster: whether its disk was wiped, and, with `form_if_new`, whether it should form
-    /// one with its founding members. Ends by itself when there is a cluster.
+    /// one with its founding members. With a cluster, whether the others are in the same one.
     pub fn seek_cluster(&self, form_if_new: bool) {
         self.spawn(Arc::clone(&self.inner).wait_for_cluster(form_if_new));
+        self.spawn(Arc::clone(&self.inner).watch_belonging());
     }
 
     /// Proposes a request and waits until it is committed on a majority and applied here, or `deadline`.
@@ -263,6 +265,11 @@ impl Node {
 
     pub fn status(&self) -> Status {
         self.inner.status()
+    }
+
+    /// Why this node does not serve, where it knows.
+    pub fn problem(&self) -> Option<String> {
+        self.inner.problem.borrow().clone()
     }
 
     /// Role, term and leader, as they change.

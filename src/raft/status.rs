@@ -38,6 +38,8 @@ pub struct Status {
     pub role: Role,
     pub term: u64,
     pub leader: Option<LeaderInfo>,
+    /// Why this node does not serve, where it knows.
+    pub problem: Option<String>,
     pub applied: u64,
     pub committed: u64,
     /// On a leader: how long ago a quorum last confirmed it.
@@ -99,12 +101,14 @@ impl Inner {
         let Leadership { role, term, leader } = self.leadership();
         let summary = self.replica.summary();
         let hash = (summary.index, summary.hash);
+        let problem = self.problem.borrow().clone().filter(|_| leader.is_none());
         Status {
             id: self.options.id,
             cluster: self.identity().cluster,
             role,
             term,
             leader,
+            problem,
             applied: hash.0,
             committed: metrics.cluster_committed.index().unwrap_or(0).max(hash.0),
             quorum_acked_age_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),

@@ -1,8 +1,10 @@
 //! How a node stops itself: the first reason counts, and whoever owns the process acts on it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
+
+use crate::storage::ClusterId;
 
 /// Why a node must not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +17,12 @@ pub enum StopReason {
     Removed,
     #[error("{0}")]
     Wiped(String),
+    #[error(
+        "the data directory {} belongs to cluster {own}, but {at} belong to cluster {other}. Give this node the data directory \
+         it had among them, or correct its [[member]] entries; if that directory is lost, start it with an empty one under a \
+         new id: raftq cluster replace", path.display()
+    )]
+    OtherCluster { path: PathBuf, own: ClusterId, other: ClusterId, at: String },
     #[error(
         "this node's state differs from the other members' at index {index}; its data is kept for examination. Bring it back with an empty data directory under a new id: raftq cluster replace"
     )]

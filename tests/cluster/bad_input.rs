@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::harness::{Call, Cluster, Node, World, stays};
+use crate::harness::{Call, Cluster, Node, World, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -40,10 +40,9 @@ fn port_in_use_is_told() {
 }
 
 #[test]
-fn data_directory_of_another_node_or_cluster_is_refused() {
+fn data_directory_of_another_node_is_refused() {
     let cluster = Cluster::start();
     cluster.kill_all();
-    // Another node's.
     let (first, second) = (cluster.node(1), cluster.node(2));
     let (mine, theirs) = (first.data_dir(), second.data_dir());
     let aside = cluster.directory().join("aside");
@@ -54,21 +53,59 @@ fn data_directory_of_another_node_or_cluster_is_refused() {
     assert_says(&first.log(), &["node 2"]);
     fs::rename(&mine, &theirs).expect("moved back");
     fs::rename(&aside, &mine).expect("moved back");
+}
 
-    // Another cluster's: it goes on being a member of that one, and this one takes no notice of it.
-    let other = Cluster::start();
+#[test]
+fn data_directory_of_another_cluster_is_refused_and_changes_nothing() {
+    let (cluster, other) = (Cluster::start(), Cluster::start());
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&world.task(1));
+    let first = cluster.node(1);
+    let own = cluster.status(first)["cluster"].clone();
+    let theirs = other.status(other.node(1))["cluster"].clone();
+    first.kill();
     other.kill_all();
+    let (mine, aside) = (first.data_dir(), cluster.directory().join("aside"));
     fs::rename(&mine, &aside).expect("the directory is there");
     fs::rename(other.node(1).data_dir(), &mine).expect("the directory is there");
-    cluster.nodes.iter().for_each(Node::start);
-    cluster.wait_ready(second);
-    let client = cluster.client_of(second);
-    client.post("/v1/jobs", &json!({"queue": "q", "ops": [{"kind": "task"}]})).ok();
-    stays("the foreign node is in nobody's cluster", Duration::from_secs(2), || {
-        let (foreign, own) = (cluster.status(first), cluster.status(second));
-        foreign["cluster"] != own["cluster"] && foreign["role"] != "leader" && own["leader"]["id"] != first.id
+    first.start();
+    assert_eq!(first.wait_exit(SOON).code(), Some(2));
+    let (own, theirs) = (own.as_str().expect("formed"), theirs.as_str().expect("formed"));
+    let directory = mine.display().to_string();
+    assert_says(&first.log(), &[&directory, own, theirs, &cluster.node(2).peer, "[[member]]", "cluster replace"]);
+    assert_eq!(world.status(id), "queued", "the others go on");
+    // Nothing was changed: each directory still serves where it belongs.
+    fs::rename(&mine, other.node(1).data_dir()).expect("moved back");
+    fs::rename(&aside, &mine).expect("moved back");
+    cluster.heal();
+    other.heal();
+    assert_eq!(other.status(other.node(1))["cluster"], theirs);
+    assert_eq!(cluster.status(first)["cluster"], own);
+}
+
+#[test]
+fn one_foreign_node_stops_no_node_and_is_told_by_those_without_a_leader() {
+    let (cluster, other) = (Cluster::start(), Cluster::builder().nodes(1).start());
+    let (first, second, third) = (cluster.node(1), cluster.node(2), cluster.node(3));
+    // At the address of a member that is down answers somebody else; another member is down too.
+    cluster.kill_all();
+    other.kill_all();
+    first.start();
+    let stranger = other.node(1);
+    stranger.start_with(&["--peer", &third.peer, "--advertise-peer", &stranger.peer]);
+    eventually("the node without a leader says why", SOON, || {
+        let ready = cluster.client_of(first).once(&first.api, &Call::get("/readyz")).ok()?;
+        (ready.status == 503 && ready.body["problem"].as_str()?.contains(&third.peer)).then_some(())
     });
-    client.post("/v1/jobs", &json!({"queue": "q", "ops": [{"kind": "task"}]})).ok();
+    let told = raftq(&["cluster", "status", "--server", &first.api]);
+    assert_eq!(told.status.code(), Some(3), "{}", said(&told));
+    assert_says(&said(&told), &[&third.peer, "belongs to cluster", "data_dir"]);
+    // With a leader nobody cares, and nobody was stopped by it.
+    second.start();
+    cluster.wait_ready(second);
+    cluster.wait_ready(first);
+    let seen = cluster.status(first);
+    assert!(seen["problem"].is_null(), "{seen}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub async fn status(call: Call) -> Result<Reply, Failure> {
         "role": role(&status),
         "term": status.term,
         "leader": status.leader.as_ref().map(|leader| json!({ "id": leader.id, "api": leader.api })),
+        "problem": status.problem,
         "applied": status.applied,
         "committed": status.committed,
         "hash": { "index": hash_index, "value": format!("{hash:032x}") },

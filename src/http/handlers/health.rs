@@ -25,7 +25,9 @@ pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
     let leadership = front.leadership().borrow().clone();
     let ready = leadership.leader.is_some();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Reply::json(&json!({ "ready": ready, "leader": leadership.leader.map(|leader| leader.id) })).status(status)
+    let problem = front.node.problem().filter(|_| !ready);
+    let leader = leadership.leader.map(|leader| leader.id);
+    Reply::json(&json!({ "ready": ready, "leader": leader, "problem": problem })).status(status)
 }
 
 pub async fn metrics(State(front): State<Arc<Front>>) -> Response {
