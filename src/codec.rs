@@ -38,7 +38,7 @@ impl Format {
 pub enum CodecError {
     #[error("the {what} is empty; its format byte is missing")]
     Empty { what: &'static str },
-    #[error("the {what} has format {found}, this version reads up to {known}; run the newer version that wrote it")]
+    #[error("the {what} has format {found}, this one reads up to {known}")]
     Newer { what: &'static str, found: u8, known: u8 },
     #[error("the {what} has {size} bytes, the limit is {limit}")]
     TooLarge { what: &'static str, size: usize, limit: usize },

@@ -224,8 +224,7 @@ impl Work {
                 Ok(Answers::default())
             }
             EntryPayload::Normal(payload) => {
-                let path = || hot.store.path().to_path_buf();
-                let body = payload.body().map_err(|source| StorageError::Codec { path: path(), source })?;
+                let body = payload.body().map_err(|error| StorageError::undecodable(hot.store.path(), &error))?;
                 let answers = match body {
                     Body::Queue(work) => apply_work(hot, index, work, chunk),
                     Body::HashMark => {

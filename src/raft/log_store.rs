@@ -237,25 +237,25 @@ fn load(store: &Store) -> Result<Tail, StorageError> {
                 tail.load(entry);
             }
             Ok(entry) => {
-                wrong = Some(format!("entry {} stands where {} belongs", entry.log_id.index, tail.next_index()))
+                let reason = format!("entry {} stands where {} belongs", entry.log_id.index, tail.next_index());
+                wrong = Some(StorageError::Corrupt { path: store.path().to_path_buf(), reason });
             }
-            Err(error) => wrong = Some(format!("entry {}: {error}", tail.next_index())),
+            Err(error) => wrong = Some(StorageError::undecodable(store.path(), &error)),
         }
         wrong.is_none()
     })?;
     match wrong {
-        Some(reason) => Err(StorageError::Corrupt { path: store.path().to_path_buf(), reason }),
+        Some(error) => Err(error),
         None => Ok(tail),
     }
 }
 
 fn read_meta<T: serde::de::DeserializeOwned>(store: &Store, key: &[u8]) -> Result<Option<T>, StorageError> {
-    let path = || store.path().to_path_buf();
     let bytes = store.get(META, key)?;
     bytes
         .map(|bytes| codec::decode(Format::META, &bytes))
         .transpose()
-        .map_err(|source| StorageError::Codec { path: path(), source })
+        .map_err(|error| StorageError::undecodable(store.path(), &error))
 }
 
 fn decode_entry(bytes: &[u8]) -> Result<LogEntry, codec::CodecError> {

@@ -68,10 +68,11 @@ impl Applied {
     }
 
     pub fn load(store: &Store) -> Result<Self, StorageError> {
-        let path = store.path().to_path_buf();
         match store.get(META, APPLIED_KEY)? {
             None => Ok(Self::default()),
-            Some(bytes) => codec::decode(Format::META, &bytes).map_err(|source| StorageError::Codec { path, source }),
+            Some(bytes) => {
+                codec::decode(Format::META, &bytes).map_err(|error| StorageError::undecodable(store.path(), &error))
+            }
         }
     }
 

@@ -47,10 +47,7 @@ fn storage_exit_code(error: &StorageError) -> u8 {
         | StorageError::Mismatched { .. }
         | StorageError::OtherNode { .. }
         | StorageError::NewerFormat { .. } => 2,
-        StorageError::Corrupt { .. }
-        | StorageError::NoSpace { .. }
-        | StorageError::Io { .. }
-        | StorageError::Codec { .. } => 1,
+        StorageError::Corrupt { .. } | StorageError::NoSpace { .. } | StorageError::Io { .. } => 1,
     }
 }
 

@@ -29,10 +29,8 @@ pub enum StorageError {
     Mismatched { path: PathBuf, reason: String },
     #[error("{path} belongs to node {found}, this is node {wanted}; give it the right data directory or id")]
     OtherNode { path: PathBuf, found: u64, wanted: u64 },
-    #[error("{path} was written by a newer version (format {found}, this one knows {known}); run that version")]
-    NewerFormat { path: PathBuf, found: u32, known: u32 },
-    #[error("{path}: {source}")]
-    Codec { path: PathBuf, source: CodecError },
+    #[error("{path} was written by a newer version of raftq ({what}); nothing was changed, run that version")]
+    NewerFormat { path: PathBuf, what: String },
 }
 
 impl StorageError {
@@ -42,6 +40,9 @@ impl StorageError {
         if reason.contains("lock file") || reason.contains("LOCK") || reason.contains("lock hold") {
             return Self::Locked { path };
         }
+        if reason.contains("Column families not opened") {
+            return Self::NewerFormat { path, what: reason };
+        }
         if reason.contains("No space left") {
             return Self::NoSpace { path, reason };
         }
@@ -50,6 +51,17 @@ impl StorageError {
                 Self::Corrupt { path, reason }
             }
             _ => Self::Io { path, reason },
+        }
+    }
+
+    /// A record at `path` that was read whole and means nothing here.
+    pub fn undecodable(path: &Path, error: &CodecError) -> Self {
+        let (path, reason) = (path.to_path_buf(), error.to_string());
+        match error {
+            CodecError::Newer { .. } => Self::NewerFormat { path, what: reason },
+            CodecError::Empty { .. } | CodecError::TooLarge { .. } | CodecError::Malformed { .. } => {
+                Self::Corrupt { path, reason }
+            }
         }
     }
 

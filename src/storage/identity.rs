@@ -47,9 +47,10 @@ impl Identity {
         let Some(bytes) = store.get(META, KEY)? else { return Ok(None) };
         let path = store.path().to_path_buf();
         let identity: Self =
-            codec::decode(Format::META, &bytes).map_err(|source| StorageError::Codec { path: path.clone(), source })?;
+            codec::decode(Format::META, &bytes).map_err(|error| StorageError::undecodable(&path, &error))?;
         if identity.format > FORMAT_VERSION {
-            return Err(StorageError::NewerFormat { path, found: identity.format, known: FORMAT_VERSION });
+            let what = format!("the store has format {}, this one reads up to {FORMAT_VERSION}", identity.format);
+            return Err(StorageError::NewerFormat { path, what });
         }
         Ok(Some(identity))
     }

@@ -131,6 +131,26 @@ fn unreadable_store_stops_its_node_and_nothing_is_deleted() {
 }
 
 #[test]
+fn store_of_a_newer_format_is_refused_and_nothing_is_changed() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&world.task(1));
+    let node = cluster.followers()[0];
+    node.kill();
+    for store in ["log", "state/00000001"] {
+        let path = node.data_dir().join(store);
+        let today = change_format(&path, |format| format + 8);
+        node.start();
+        assert_eq!(node.wait_exit(SOON).code(), Some(2), "it started with a {store} store from the future");
+        assert_says(&node.log(), &[store, "newer version", "run that version"]);
+        let kept = change_format(&path, |_| today);
+        assert_eq!(kept, today + 8, "what is not of this version was changed");
+    }
+    cluster.heal();
+    assert_eq!(world.status(id), "queued");
+}
+
+#[test]
 fn wrong_requests_are_told_apart_and_change_nothing() {
     let cluster = Cluster::start();
     let world = World::new(&cluster, "q");
@@ -227,6 +247,22 @@ fn manifest(below: &Path) -> PathBuf {
         Some(path) => path.clone(),
         None => manifest(paths.iter().rfind(|path| path.is_dir()).expect("a store lies below")),
     }
+}
+
+/// Rewrites the number of a store's layout, as another version would have written it; gives what it was.
+fn change_format(path: &Path, change: impl Fn(u8) -> u8) -> u8 {
+    const KEY: &[u8] = b"identity";
+    /// Behind the byte that says how the record is encoded; small numbers are one byte.
+    const AT: usize = 1;
+    let options = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&options, path).expect("the store is there");
+    let store = rocksdb::DB::open_cf(&options, path, families).expect("nobody has it open");
+    let meta = store.cf_handle("meta").expect("every store has this family");
+    let mut record = store.get_cf(meta, KEY).expect("readable").expect("every store says who it is");
+    let was = record[AT];
+    record[AT] = change(was);
+    store.put_cf(meta, KEY, record).expect("writable");
+    was
 }
 
 fn append(node: &Node, section: &str, line: &str) {

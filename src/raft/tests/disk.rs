@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use super::*;
-use crate::storage::StorageError;
+use crate::storage::{Batch, StorageError, Store, StoreKind, Synced};
 
 async fn one_node_with_jobs(jobs: usize) -> Cluster {
     let mut cluster = Cluster::formed(1, RaftOptions::test()).await;
@@ -69,6 +69,34 @@ async fn open_data_in_use_is_refused() {
     let error = cluster.open(1).await.err().expect("in use");
     assert!(matches!(error, OpenError::Storage(StorageError::Locked { .. })), "{error}");
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_log_with_an_entry_of_a_newer_format_is_refused_and_kept() {
+    let cluster = one_node_with_jobs(3).await;
+    let change_last = |change: &dyn Fn(&mut Vec<u8>)| {
+        let path = cluster.directory(1).join("log");
+        let store = Store::open(&path, StoreKind::Log, log_store::FAMILIES).expect("opens");
+        let mut last = None;
+        let walked = store.scan(log_store::ENTRIES, &[], &[], &mut |key, value| {
+            last = Some((key.to_vec(), value.to_vec()));
+            true
+        });
+        walked.expect("reads");
+        let (key, mut value) = last.expect("the log has entries");
+        change(&mut value);
+        let mut batch = Batch::new();
+        batch.put(log_store::ENTRIES, key, value.clone());
+        store.write(batch, Synced::Yes).expect("writes");
+        value
+    };
+    let newer = change_last(&|value| value[0] += 1);
+    let error = cluster.open(1).await.err().expect("not of this version");
+    assert!(matches!(error, OpenError::Storage(StorageError::NewerFormat { .. })), "{error}");
+    assert!(error.to_string().contains("run that version"), "{error}");
+    assert_eq!(change_last(&|_| {}), newer, "what could not be read was changed");
+    change_last(&|value| value[0] -= 1);
+    cluster.open(1).await.expect("opens with what it knows").halt().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
