@@ -120,6 +120,17 @@ impl From<FreeSpec> for command::Free {
     }
 }
 
+impl From<command::Free> for FreeSpec {
+    fn from(free: command::Free) -> Self {
+        Self {
+            cores: free.cores_milli.map(|milli| Cores { milli }),
+            ram_mb: free.ram_mb,
+            disk_mb: free.disk_mb,
+            time_s: free.time_s,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClaimAnswer {
     pub jobs: Vec<ClaimedJob>,

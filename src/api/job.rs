@@ -12,7 +12,8 @@ use serde::{
 use super::{NeedsSpec, op::OpDoc, raw::Raw, verbs::StatusName};
 use crate::queue::{
     ids::{JobId, WallMs},
-    job::{Attempt, Job, Json, OnFailure, OpResult, Reason, Spec},
+    job::{Attempt, Job, Json, Needs, OnFailure, OpResult, Reason, Spec},
+    needs,
 };
 
 /// Everything about one job, as far as it was asked for and read.
@@ -20,6 +21,8 @@ use crate::queue::{
 pub struct JobParts {
     pub job: Job,
     pub spec: Option<Arc<Spec>>,
+    /// What counts for packing: asked for, learned, or raised after a failure.
+    pub needs: Needs,
     /// By op.
     pub results: BTreeMap<u32, OpResult>,
     /// By op, oldest first.
@@ -45,6 +48,7 @@ pub struct Blocker {
 impl JobParts {
     pub fn new(job: Job) -> Self {
         Self {
+            needs: needs::effective(&job.shape, None),
             job,
             spec: None,
             results: BTreeMap::new(),
@@ -204,7 +208,7 @@ impl JobParts {
             Field::ResourceGroup => map.serialize_value(&policy.resource_group),
             Field::Unique => map.serialize_value(&job.more().unique),
             Field::Limits => map.serialize_value(job.limits()),
-            Field::EffectiveNeeds => map.serialize_value(&NeedsSpec::from(job.shape.needs)),
+            Field::EffectiveNeeds => map.serialize_value(&NeedsSpec::from(self.needs)),
             Field::NeedsOverride => map.serialize_value(&policy.needs_override),
             Field::LeaseMs => map.serialize_value(&policy.lease_ms),
             Field::OnFailure => map.serialize_value(on_failure(policy.on_failure)),

@@ -4,6 +4,8 @@ use std::{str::FromStr, time::Duration};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
+use crate::api::Cores;
+
 /// `90`, `90s`, `1500ms`, `5m`, `6h`, `2d`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -17,6 +19,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         unit => return Err(format!("`{unit}` is no unit of time; use ms, s, m, h or d")),
     };
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("`{text}` is out of range"))
+}
+
+/// `2`, `0.5`.
+pub fn cores(text: &str) -> Result<Cores, String> {
+    serde_json::from_str(text).map_err(|_| format!("`{text}` is no number of cores; write 2, or 0.5"))
 }
 
 /// Megabytes: `500`, `500M`, `2G`, `1T`; a bare number is MB.

@@ -13,7 +13,6 @@
 
 mod outcome;
 mod registry;
-mod room;
 mod runs;
 mod station;
 
@@ -40,12 +39,12 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     slots: Option<u32>,
     /// Cores to give away [default: all]
-    #[arg(long, value_name = "N", value_parser = room::cores)]
+    #[arg(long, value_name = "N", value_parser = units::cores)]
     cores: Option<Cores>,
     /// Memory to give away [default: all]
     #[arg(long, value_name = "SIZE", value_parser = units::megabytes)]
     ram: Option<u64>,
-    /// Disk to give away [default: not limited]
+    /// Disk to give away [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = units::megabytes)]
     disk: Option<u64>,
     /// End after this long; jobs that need longer are not taken, what still runs is given back

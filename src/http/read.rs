@@ -49,6 +49,7 @@ pub fn job(view: &View, id: JobId, fields: &[Field]) -> Seen<Option<JobParts>> {
 /// A live job with what these fields need of the state.
 pub fn live(state: &State, id: JobId, fields: &[Field]) -> Option<JobParts> {
     let mut parts = JobParts::new(state.job(id)?.clone());
+    parts.needs = state.needs(&parts.job.shape);
     if fields.iter().any(|field| field.source() == Source::State) {
         let status = |id| state.job(id).map(|job| StatusName(job.status()));
         parts.blocked_by = state.blocked_by(id).into_iter().map(|id| Blocker { id, status: status(id) }).collect();

@@ -20,11 +20,11 @@ use crate::{
         State,
         command::{Clocks, Command, Entry, PoolChange, Request},
         ids::{ClusterMs, Index, JobId, WallMs},
-        job::{Job, Office, OpSpec, Payload, Policy, Spec, Status},
+        job::{Job, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status, When},
         rows::{Row, RowKey, Rows},
     },
     raft::{AppliedBatch, AppliedEntry},
-    worker::{self, Boottime, Runner, Supervisor},
+    worker::{self, Boottime, Room, Runner, Supervisor},
 };
 
 /// What a test does to the next proposal instead of letting it through.
@@ -144,8 +144,8 @@ impl Bench {
             worker: "pool-1".into(),
             host: "here".into(),
             server: "127.0.0.1:1".into(),
-
             read_spec: |_| panic!("sleep writes no jobs"),
+            machine: Room { slots: 0, cores_milli: 2_000, ram_mb: 1_000, disk_mb: 1_000 },
         };
         let change = PoolChange { active: Some(true), size: Some(size), queues: None };
         let seed = Seed { pool: change, pool_timeout_ms: 2_000 };
@@ -197,14 +197,23 @@ impl Bench {
     }
 
     pub fn submission(seconds: f64) -> Command {
-        let spec = spec(&format!("{{\"seconds\": {seconds}}}"));
-        Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false }
+        submission(sleep(seconds))
     }
 
     pub fn submit_sleep(&self, seconds: f64) -> JobId {
-        let before = self.core().rows.0.keys().filter(|key| matches!(key, RowKey::Spec(_))).count() as u64;
-        self.apply(Self::submission(seconds));
-        JobId(before + 1)
+        self.submit(sleep(seconds))
+    }
+
+    pub fn submit_sleep_with(&self, seconds: f64, needs: Needs, resource_group: Option<&str>) -> JobId {
+        let mut spec = sleep(seconds);
+        spec.needs = Some(needs);
+        spec.policy.resource_group = resource_group.map(Arc::from);
+        self.submit(spec)
+    }
+
+    fn submit(&self, spec: Spec) -> JobId {
+        self.apply(submission(spec));
+        self.look(|state, _| state.counters().last_job)
     }
 
     pub fn status(&self, job: JobId) -> Status {
@@ -252,13 +261,14 @@ impl Stored {
     }
 }
 
-fn spec(args: &str) -> Spec {
-    let op = OpSpec {
-        kind: "sleep".into(),
-        payload: Payload::Args(crate::queue::job::Json(args.into())),
-        priority: None,
-        depends: Vec::new(),
-    };
+fn submission(spec: Spec) -> Command {
+    Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false }
+}
+
+fn sleep(seconds: f64) -> Spec {
+    let args = format!("{{\"seconds\": {seconds}}}");
+    let op =
+        OpSpec { kind: "sleep".into(), payload: Payload::Args(Json(args.into())), priority: None, depends: Vec::new() };
     Spec {
         queue: "default".into(),
         name: None,
@@ -268,7 +278,7 @@ fn spec(args: &str) -> Spec {
         limits: Vec::new(),
         needs: None,
         policy: Policy::for_ops(1),
-        when: crate::queue::job::When::Now,
+        when: When::Now,
         meta: None,
         comment: None,
         reasons: Vec::new(),

@@ -10,7 +10,7 @@ use super::{
 use crate::queue::{
     command::{CancelHow, Command, PoolChange},
     ids::JobId,
-    job::Status,
+    job::{Needs, Status},
 };
 
 /// A bench with a pool of this size that leads.
@@ -77,6 +77,58 @@ async fn pool_runs_no_more_than_its_size_and_obeys_changes() {
     stage.bench.apply(Command::Cancel { ids: vec![jobs[0]], how: CancelHow::Kill, reason: None });
     stage.bench.reaches(jobs[0], Status::Canceled).await;
     assert_eq!((stage.running(), stage.bench.status(jobs[3])), (2, Status::Queued), "shrinking lets running ones end");
+    stage.duties.stop().await;
+}
+
+/// The bench's machine has two cores and 1000 MB.
+#[tokio::test]
+async fn pool_packs_no_more_than_its_machine_has() {
+    let stage = Stage::new(10);
+    let cores = |cores_milli| Needs { cores_milli, ..Needs::default() };
+    let large: Vec<JobId> = (0..3).map(|_| stage.bench.submit_sleep_with(30.0, cores(900), None)).collect();
+    stage.until_running(2).await;
+    let small = stage.bench.submit_sleep_with(30.0, cores(200), None);
+    let too_large = stage.bench.submit_sleep_with(30.0, cores(2_001), None);
+    stage.bench.reaches(small, Status::Running).await;
+    let unsaid: Vec<JobId> = (0..6).map(|_| stage.bench.submit_sleep(30.0)).collect();
+    stage.until_running(9).await;
+    assert!(
+        unsaid.iter().all(|job| stage.bench.status(*job) == Status::Running),
+        "what says nothing is packed by slots"
+    );
+    assert_eq!(stage.bench.status(large[2]), Status::Queued, "a slot is free, and no core");
+    stage.bench.apply(Command::Cancel { ids: vec![large[0]], how: CancelHow::Kill, reason: None });
+    stage.bench.reaches(large[2], Status::Running).await;
+    assert_eq!(stage.bench.status(too_large), Status::Queued);
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_packs_by_what_was_learned() {
+    let stage = Stage::new(10);
+    let memory = |ram_mb| Needs { ram_mb, ..Needs::default() };
+    let teacher = stage.bench.submit_sleep_with(0.0, memory(600), Some("g"));
+    stage.bench.reaches(teacher, Status::Success).await;
+    for _ in 0..5 {
+        stage.bench.submit_sleep_with(30.0, memory(600), Some("g"));
+    }
+    stage.until_running(5).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_counts_grants_whose_answer_was_lost() {
+    let stage = Stage::new(10);
+    let needs = Needs { ram_mb: 600, ..Needs::default() };
+    let first = stage.bench.submit_sleep_with(30.0, needs, None);
+    stage.bench.reaches(first, Status::Running).await;
+    stage.bench.mishap(Mishap::AnswerLost);
+    let second = stage.bench.submit_sleep_with(0.0, Needs { ram_mb: 400, ..needs }, None);
+    stage.bench.reaches(second, Status::Success).await;
+    let third = stage.bench.submit_sleep_with(30.0, needs, None);
+    let last = stage.bench.submit_sleep(0.0);
+    stage.bench.reaches(last, Status::Success).await;
+    assert_eq!(stage.bench.status(third), Status::Queued);
     stage.duties.stop().await;
 }
 

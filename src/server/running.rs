@@ -15,7 +15,7 @@ use crate::{
     leader::{Duties, Handover, Seed, Setup, pool},
     queue::{command::PoolChange, ids::JobId},
     raft::{Founder, Node, NodeOptions, RaftOptions, StopReason},
-    worker::{Runner, Supervisor},
+    worker::{self, Runner, Supervisor},
 };
 
 /// How long running jobs may take to end when the node is told to stop (design 2.3).
@@ -171,9 +171,10 @@ fn setup(config: &Config, clock: Clock, runner: Runner) -> Setup {
     let servers: Vec<_> = std::iter::once(&config.advertise.api).chain(others).map(ToString::to_string).collect();
     let pool = pool::Options {
         worker: format!("pool-{}", config.id).into(),
-        host: host_name().into(),
+        host: worker::host_name().into(),
         server: servers.join(","),
         read_spec: api::decode_spec,
+        machine: runner.machine(),
     };
     let seed = PoolChange {
         active: Some(config.pool.active),
@@ -181,10 +182,4 @@ fn setup(config: &Config, clock: Clock, runner: Runner) -> Setup {
         queues: Some(config.pool.queues.iter().map(|queue| Arc::from(queue.as_str())).collect()),
     };
     Setup { clock, runner, pool, seed: Seed { pool: seed, pool_timeout_ms: config.pool.timeout_ms } }
-}
-
-/// Linux keeps it here; without it jobs still run.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

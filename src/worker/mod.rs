@@ -27,11 +27,13 @@ mod attempt;
 mod boottime;
 mod cgroup;
 mod link;
+mod memory;
 mod orphans;
 mod output;
 mod protocol;
 mod reason;
 mod report;
+mod room;
 mod run;
 mod runner;
 mod scratch;
@@ -43,6 +45,13 @@ pub use boottime::Boottime;
 pub use link::{Options, Supervisor};
 pub use reason::Reason;
 pub use report::{Outcome, Report};
+pub use room::Room;
 pub use run::{Progress, Tail, Updates};
 pub use runner::{Cancel, Handle, Proof, Runner, StillRunning, Task};
 pub use spec::{KINDS, Shell, check_args};
+
+/// Under which a worker is shown. Linux keeps it here; without it jobs still run.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+}

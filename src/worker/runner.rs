@@ -16,6 +16,7 @@ use super::link::{Options, Outbox, Supervisor, keep};
 use super::protocol::{FromSupervisor, ToSupervisor};
 use super::reason::Reason;
 use super::report::Report;
+use super::room::Room;
 use super::run::{Run, Tail, Updates};
 use super::scratch::{Scratches, remove_all};
 use crate::queue::ids::{JobId, LeaseId};
@@ -107,6 +108,11 @@ impl Runner {
         });
         let keeper = tokio::spawn(keep(shared.clone(), supervisor));
         Self { shared, keeper: Arc::new(Mutex::new(Some(keeper))) }
+    }
+
+    /// What this machine has to give.
+    pub fn machine(&self) -> Room {
+        Room::of_machine(&self.shared.options.scratch)
     }
 
     /// Proof that this node leads until then, for tasks with [`Proof::Leadership`]; without it none is even started. Count

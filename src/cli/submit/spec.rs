@@ -83,7 +83,7 @@ pub struct SpecArgs {
     #[arg(long)]
     keep_output: bool,
 
-    #[arg(long, value_name = "N", value_parser = cores)]
+    #[arg(long, value_name = "N", value_parser = units::cores)]
     cores: Option<Cores>,
     #[arg(long, value_name = "SIZE", value_parser = units::megabytes)]
     ram: Option<u64>,
@@ -253,10 +253,6 @@ fn json(text: &str) -> Result<Box<RawValue>, String> {
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no NAME=VALUE"))?;
     Ok((name.into(), value.into()))
-}
-
-fn cores(text: &str) -> Result<Cores, String> {
-    serde_json::from_str(text).map_err(|_| format!("`{text}` is no number of cores; write 2, or 0.5"))
 }
 
 /// `17` or `17:success,error`, as the API reads `[17, ["success", "error"]]`.

@@ -5,8 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{super::context::Context, room::Room};
-use crate::client::{Call, ClientError, Method, path_segment};
+use super::super::context::Context;
+use crate::{
+    api::FreeSpec,
+    client::{Call, ClientError, Method, path_segment},
+    worker::Room,
+};
 
 /// Three may be missed before the entry expires.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -41,7 +45,7 @@ impl Registration<'_> {
             "pid": std::process::id(),
             "version": env!("CARGO_PKG_VERSION"),
             "slots": self.room.slots,
-            "resources": { "cores": self.room.cores, "ram_mb": self.room.ram_mb, "disk_mb": self.room.disk_mb },
+            "resources": FreeSpec::from(self.room.free(None)),
             "metadata": { "queues": self.queues },
             "ttl_ms": EXPIRES_MS,
         });

@@ -62,8 +62,8 @@ impl Runs {
     }
 
     /// Of what runs.
-    pub fn needs(&self) -> impl Iterator<Item = &NeedsSpec> {
-        self.held.values().filter(|held| !held.ended).map(|held| &held.needs)
+    pub fn needs(&self) -> impl Iterator<Item = NeedsSpec> {
+        self.held.values().filter(|held| !held.ended).map(|held| held.needs)
     }
 
     /// Starts what was claimed by a call sent at `sent`. What cannot be run is given back as its refusal.

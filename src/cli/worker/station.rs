@@ -10,20 +10,18 @@ use tokio::{
 use super::{
     WorkerArgs, outcome,
     registry::Registration,
-    room::Room,
     runs::{News, Runs},
 };
 use crate::{
     api::{
-        ClaimAnswer, ClaimRequest, ClaimedJob, LeaseId, LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, NeedsSpec,
-        WorkerRef,
+        ClaimAnswer, ClaimRequest, ClaimedJob, LeaseId, LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, WorkerRef,
     },
     cli::{
         context::Context,
         failure::{Exit, Failure, Outcome},
     },
     client::{Call, ClientError, Method},
-    worker::{Boottime, KINDS, Runner, Supervisor},
+    worker::{self, Boottime, KINDS, Room, Runner, Supervisor},
 };
 
 /// A claim waits no longer, because whoever ends the worker waits for its answer: leases that nobody hears of are lost.
@@ -67,9 +65,9 @@ struct Station<'a> {
 
 pub async fn work(context: &Context, args: &WorkerArgs, supervisor: Supervisor) -> Outcome {
     let runner = Runner::new(supervisor);
-    let host = host_name();
+    let host = worker::host_name();
     let name = args.name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
-    let room = Room::of_machine(args);
+    let room = room(args, &runner);
     let registration =
         Registration { context, name: name.clone(), host: host.clone(), room, queues: args.queue.clone() };
     let me = WorkerRef { id: name.into(), host: host.into(), pid: std::process::id() };
@@ -86,9 +84,15 @@ pub async fn work(context: &Context, args: &WorkerArgs, supervisor: Supervisor) 
     ended
 }
 
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".into() } else { name.trim().into() }
+/// The whole machine, or what of it is to be given away.
+fn room(args: &WorkerArgs, runner: &Runner) -> Room {
+    let machine = runner.machine();
+    Room {
+        slots: args.slots.unwrap_or(machine.slots),
+        cores_milli: args.cores.map_or(machine.cores_milli, |cores| cores.milli),
+        ram_mb: args.ram.unwrap_or(machine.ram_mb),
+        disk_mb: args.disk.unwrap_or(machine.disk_mb),
+    }
 }
 
 impl<'a> Station<'a> {
@@ -213,9 +217,11 @@ impl<'a> Station<'a> {
     /// A claim that rides on a finish starts at once: whoever finishes is awake. A long poll may be answered to a worker that
     /// was frozen meanwhile, so what it grants is started by a call of its own, and counts no attempt until then.
     fn next_claim(&self, wait: Duration) -> Option<ClaimRequest> {
-        let none = NeedsSpec::default();
-        let granted = self.granted.values().map(|(_, claimed)| claimed.job.needs.as_ref().unwrap_or(&none));
-        let left = self.room.left(self.runs.needs().chain(granted)).filter(|left| left.slots > 0 && !self.ending)?;
+        let granted = self.granted.values().map(|(_, claimed)| claimed.job.needs.unwrap_or_default());
+        let left = self.room.beside(self.runs.needs().chain(granted).map(Into::into));
+        if left.slots == 0 || self.ending {
+            return None;
+        }
         let time_s = self.ends_at.map(|at| at.saturating_duration_since(Instant::now() + END_GRACE).as_secs());
         Some(ClaimRequest {
             worker: self.me.clone(),
@@ -225,7 +231,7 @@ impl<'a> Station<'a> {
             wait_ms: wait.as_millis() as u64,
             lease_ms: self.args.lease.map(|lease| lease.as_millis() as u64),
             start: wait.is_zero(),
-            free: Some(left.free(time_s)),
+            free: Some(left.free(time_s).into()),
             ..ClaimRequest::default()
         })
     }

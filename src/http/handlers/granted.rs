@@ -4,11 +4,11 @@
 //! then (canceled and deleted at once) is left out: its lease is worth nothing.
 
 use crate::{
-    api::{self, Body, ClaimedJob, ClaimedOp, ClaimedSummary, NeedsSpec, raw_value},
+    api::{self, Body, ClaimedJob, ClaimedOp, ClaimedSummary, JobParts, NeedsSpec, raw_value},
     http::{call::Call, failure::Failure, read},
     queue::{
         applied::Claimed,
-        job::{Job, Payload, Spec},
+        job::{Payload, Spec},
         refusal::Refusal,
         rows::{Row, RowKey, Rows},
     },
@@ -28,17 +28,17 @@ pub async fn describe(
     let seen = read::jobs(&view, &ids, &[]);
     let mut jobs = seen.value.into_iter();
     let described = grants.into_iter().filter_map(|grant| match grant {
-        Ok(claimed) => jobs.next().flatten().and_then(|parts| granted(&*seen.rows, &claimed, &parts.job)),
+        Ok(claimed) => jobs.next().flatten().and_then(|parts| granted(&*seen.rows, &claimed, &parts)),
         Err(refusal) => Some(refused(&refusal)),
     });
     Ok(described.collect())
 }
 
-fn granted(rows: &dyn Rows, claimed: &Claimed, job: &Job) -> Option<ClaimedJob> {
+fn granted(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts) -> Option<ClaimedJob> {
     let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(claimed.job)) else { return None };
     Some(ClaimedJob {
         ok: true,
-        job: summary(rows, claimed, job, &spec),
+        job: summary(rows, claimed, parts, &spec),
         op: Some(op(claimed, &spec)?),
         lease: Some(claimed.lease),
         lease_ms: Some(claimed.lease_ms),
@@ -46,7 +46,7 @@ fn granted(rows: &dyn Rows, claimed: &Claimed, job: &Job) -> Option<ClaimedJob> 
     })
 }
 
-fn summary(rows: &dyn Rows, claimed: &Claimed, job: &Job, spec: &Spec) -> ClaimedSummary {
+fn summary(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts, spec: &Spec) -> ClaimedSummary {
     let results = (0..claimed.op).map(|op| match rows.get(&RowKey::Result(claimed.job, op)) {
         Some(Row::Result(result)) => api::result_value(&result),
         _ => None,
@@ -54,11 +54,11 @@ fn summary(rows: &dyn Rows, claimed: &Claimed, job: &Job, spec: &Spec) -> Claime
     let environment = spec.environment.and_then(|digest| read::json(rows, &RowKey::Environment(digest)));
     ClaimedSummary {
         id: claimed.job,
-        queue: Some(job.shape.queue.clone()),
+        queue: Some(parts.job.shape.queue.clone()),
         name: spec.name.clone(),
-        priority: Some(job.priority().into()),
+        priority: Some(parts.job.priority().into()),
         groups: spec.groups.iter().cloned().collect(),
-        needs: Some(NeedsSpec::from(job.shape.needs)),
+        needs: Some(NeedsSpec::from(parts.needs)),
         meta: spec.meta.as_ref().and_then(raw_value),
         checkpoint: read::json(rows, &RowKey::Checkpoint(claimed.job)).as_ref().and_then(raw_value),
         results: results.collect(),

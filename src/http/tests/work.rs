@@ -234,3 +234,23 @@ async fn environment_is_kept_once_and_given_to_the_worker() {
     );
     stage.end().await;
 }
+
+/// A worker packs by what it is told: learned and raised needs count, not what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_of_a_granted_job_are_those_that_count() {
+    let stage = Stage::formed(1).await;
+    let spec = r#"{"kind": "x", "resource_group": "g", "needs": {"ram_mb": 5000, "cores": 0.5}}"#;
+    let teacher = stage.submit(spec).await;
+    let first = stage.post(0, "/v1/claim", CLAIM).await.ok();
+    assert_eq!(first["jobs"][0]["job"]["needs"]["ram_mb"], 5000);
+    let finish = json!({ "items": [{ "job": teacher, "lease": first["jobs"][0]["lease"], "do": "finish", "outcome": "success",
+                                     "peak_ram_mb": 130, "wall_ms": 1 }] });
+    stage.post(0, "/v1/leases", &finish.to_string()).await.ok();
+    let id = stage.submit(spec).await;
+    let counts = json!({ "cores": 0.5, "ram_mb": 200, "disk_mb": 0, "time_s": 1800 });
+    let shown = stage.get(0, &format!("/v1/jobs/{id}?fields=needs,effective_needs")).await.ok();
+    assert_eq!((&shown["needs"]["ram_mb"], &shown["effective_needs"]), (&5000.into(), &counts), "{shown}");
+    let free = r#"{"worker": {"id": "w1"}, "queues": ["default"], "start": true, "free": {"ram_mb": 200}}"#;
+    assert_eq!(stage.post(0, "/v1/claim", free).await.ok()["jobs"][0]["job"]["needs"], counts);
+    stage.end().await;
+}

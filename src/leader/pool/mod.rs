@@ -44,7 +44,7 @@ use crate::{
         ids::JobId,
         job::Office,
     },
-    worker::Runner,
+    worker::{Room, Runner},
 };
 
 pub use outcome::ReadSpec;
@@ -67,6 +67,8 @@ pub struct Options {
     /// What commands find in `RAFTQ_SERVER`.
     pub server: String,
     pub read_spec: ReadSpec,
+    /// What this node's machine has; the slots are a replicated setting.
+    pub machine: Room,
 }
 
 /// What the pool is asked to do beside its settings.

@@ -25,7 +25,7 @@ use crate::{
         settings,
     },
     raft::AppliedBatch,
-    worker::{KINDS, Runner},
+    worker::{KINDS, Room, Runner},
 };
 
 /// How long log lines and progress may gather before they are told.
@@ -37,7 +37,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 /// For trees that are gone to be reported; the runner has its own patience with those that are not.
 const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// One claim is one answer.
-const CLAIM_MAX: usize = 256;
+const CLAIM_MAX: u32 = 256;
 
 type Sending = Pin<Box<dyn Future<Output = Proposed> + Send>>;
 
@@ -136,8 +136,8 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         if self.touch_at.is_some_and(|at| at <= Instant::now()) || self.table.has_mail() {
             self.gather();
         }
-        let free = self.free();
-        let claim = (free > 0 && self.ready_index >= self.tried_index).then(|| self.claim(free));
+        let left = self.left();
+        let claim = (left.slots > 0 && self.ready_index >= self.tried_index).then(|| self.claim(left));
         if !self.table.has_mail() && claim.is_none() && !self.is_doubtful {
             return;
         }
@@ -147,14 +147,14 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         self.sending = Some((Box::pin(async move { queue.propose(command).await }), asked));
     }
 
-    /// Slots that a claim may fill.
-    fn free(&self) -> usize {
+    /// What a claim may fill: slots by the settings, the rest by this machine.
+    fn left(&self) -> Room {
         let leaves = matches!(*self.mode.borrow(), Mode::Leave { .. });
-        let size = if self.settings.active && !leaves { self.settings.size as usize } else { 0 };
-        size.saturating_sub(self.table.occupied()).min(CLAIM_MAX)
+        let slots = if self.settings.active && !leaves { self.settings.size } else { 0 };
+        Room { slots, ..self.options.machine }.beside(self.table.needs())
     }
 
-    fn claim(&self, free: usize) -> Claim {
+    fn claim(&self, left: Room) -> Claim {
         Claim {
             worker: self.options.worker.as_ref().into(),
             host: self.options.host.as_ref().into(),
@@ -163,11 +163,11 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             wanted: Wanted::Queues(self.settings.queues.clone()),
             kinds: Some(KINDS.map(Arc::from).to_vec()),
             resource_groups: None,
-            max: u32::try_from(free).unwrap_or(u32::MAX),
+            max: left.slots.min(CLAIM_MAX),
             lease_ms: None,
             // In the same entry: a job whose cancel is acknowledged has either been started or never will be (P4).
             start: true,
-            free: None,
+            free: Some(left.free(None)),
         }
     }
 
@@ -175,11 +175,12 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         let asked = self.sending.take().map_or(0, |(_, asked)| asked);
         match proposed {
             Proposed::Answered { index, answer: Answer::Leases { results, claimed } } => {
-                let claimed: Vec<Claimed> = claimed.into_iter().filter_map(granted).collect();
+                let claimed: Vec<Claimed> = claimed.into_iter().filter_map(accepted).collect();
                 if claimed.len() < asked {
                     self.tried_index = index;
                 }
-                let orders = self.table.answered(&results, &claimed);
+                let granted = self.queue.look(|state, _| granted(state, &claimed));
+                let orders = self.table.answered(&results, &granted);
                 self.obey(orders);
                 if std::mem::take(&mut self.is_doubtful) {
                     self.compare();
@@ -221,7 +222,9 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             News::Ended(lease, report) => {
                 let rest = self.runs.take_updates(lease);
                 let read_spec = self.options.read_spec;
-                self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec));
+                if self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec)) {
+                    self.tried_index = 0;
+                }
                 self.runs.forget(lease);
             }
         }
@@ -333,8 +336,14 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 }
 
-fn granted(claimed: Result<Claimed, Refusal>) -> Option<Claimed> {
+fn accepted(claimed: Result<Claimed, Refusal>) -> Option<Claimed> {
     claimed.inspect_err(|refusal| tracing::error!(%refusal, "the pool's claim is refused")).ok()
+}
+
+/// With the needs by which they were packed. A job that has gone meanwhile needs nothing any more.
+fn granted(state: &State, claimed: &[Claimed]) -> Vec<Grant> {
+    let needs = |claimed: &Claimed| state.job(claimed.job).map(|job| state.needs(&job.shape)).unwrap_or_default();
+    claimed.iter().map(|claimed| Grant::new(claimed, needs(claimed))).collect()
 }
 
 /// Every lease of this pool without a deadline, as the state has it.
@@ -349,7 +358,8 @@ fn standing(state: &State, worker: &str) -> Vec<Standing> {
             };
             let attempt = job.ops[op].runs().attempts;
             let op = u32::try_from(op).expect("the number of ops is limited");
-            Standing { grant: Grant { job: job.id, op, lease: lease.id, attempt }, stop }
+            let needs = state.needs(&job.shape);
+            Standing { grant: Grant { job: job.id, op, lease: lease.id, attempt, needs }, stop }
         })
         .collect()
 }

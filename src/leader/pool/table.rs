@@ -12,7 +12,7 @@ use crate::queue::{
     applied::{Claimed, LeaseState},
     command::{LeaseAction, LeaseItem, Report},
     ids::{JobId, LeaseId},
-    job::CancelSignal,
+    job::{CancelSignal, Needs},
     refusal::Refusal,
 };
 
@@ -32,6 +32,7 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
     job: JobId,
+    needs: Needs,
     stage: Stage,
     /// The number of the last touch, so that a repeat doubles no line.
     touches: u64,
@@ -65,11 +66,13 @@ pub struct Grant {
     pub op: u32,
     pub lease: LeaseId,
     pub attempt: u32,
+    /// What counts as its needs: asked for, learned, or raised.
+    pub needs: Needs,
 }
 
-impl From<&Claimed> for Grant {
-    fn from(claimed: &Claimed) -> Self {
-        Self { job: claimed.job, op: claimed.op, lease: claimed.lease, attempt: claimed.attempts }
+impl Grant {
+    pub fn new(claimed: &Claimed, needs: Needs) -> Self {
+        Self { job: claimed.job, op: claimed.op, lease: claimed.lease, attempt: claimed.attempts, needs }
     }
 }
 
@@ -83,7 +86,12 @@ pub struct Standing {
 impl Table {
     /// Slots taken: commands whose tree may live.
     pub fn occupied(&self) -> usize {
-        self.held.values().filter(|held| held.stage != Stage::Reported).count()
+        self.needs().count()
+    }
+
+    /// What those need: each takes a slot.
+    pub fn needs(&self) -> impl Iterator<Item = Needs> + '_ {
+        self.held.values().filter(|held| held.stage != Stage::Reported).map(|held| held.needs)
     }
 
     /// Jobs whose commands run here under a valid lease.
@@ -117,24 +125,27 @@ impl Table {
         self.outbox.push(item);
     }
 
-    /// The command's tree is gone; `outcome` is what the queue is told, unless the lease is no longer ours.
-    pub fn ended(&mut self, lease: LeaseId, outcome: impl FnOnce(u64) -> LeaseAction) {
-        let Some(held) = self.held.get_mut(&lease) else { return };
+    /// The command's tree is gone; `outcome` is what the queue is told, unless the lease is no longer ours. Says whether that
+    /// leaves room for what did not fit beside it.
+    pub fn ended(&mut self, lease: LeaseId, outcome: impl FnOnce(u64) -> LeaseAction) -> bool {
+        let Some(held) = self.held.get_mut(&lease) else { return false };
+        let leaves_room = held.needs != Needs::default();
         if held.stage == Stage::Disowned {
             self.held.remove(&lease);
-            return;
+            return leaves_room;
         }
         held.stage = Stage::Reported;
         let item = LeaseItem { job: held.job, lease, action: outcome(held.touches + 1) };
         self.outbox.push(item);
+        leaves_room
     }
 
-    /// The answers to what was sent, in order, and what the claim beside it was given.
-    pub fn answered(&mut self, results: &[Result<LeaseState, Refusal>], claimed: &[Claimed]) -> Vec<Order> {
+    /// The answers to what was sent, in order, and what the claim beside it was granted.
+    pub fn answered(&mut self, results: &[Result<LeaseState, Refusal>], granted: &[Grant]) -> Vec<Order> {
         let sent = std::mem::take(&mut self.sent);
         let mut orders: Vec<_> =
             sent.into_iter().zip(results).filter_map(|(item, result)| self.settle(item, result)).collect();
-        orders.extend(claimed.iter().filter_map(|claimed| self.grant(Grant::from(claimed))));
+        orders.extend(granted.iter().filter_map(|grant| self.grant(*grant)));
         orders
     }
 
@@ -198,7 +209,7 @@ impl Table {
         if self.held.contains_key(&grant.lease) {
             return None;
         }
-        self.held.insert(grant.lease, Held { job: grant.job, stage: Stage::Running, touches: 0 });
+        self.held.insert(grant.lease, Held { job: grant.job, needs: grant.needs, stage: Stage::Running, touches: 0 });
         Some(Order::Run(grant))
     }
 
@@ -271,11 +282,8 @@ mod tests {
     const OK: Result<LeaseState, Refusal> = Ok(LeaseState { cancel: None, lease_ms: 0 });
 
     fn grant(lease: u64) -> Grant {
-        Grant { job: JobId(lease), op: 0, lease: LeaseId(lease), attempt: 1 }
-    }
-
-    fn claimed(lease: u64) -> Claimed {
-        Claimed { job: JobId(lease), op: 0, lease: LeaseId(lease), lease_ms: 60_000, attempts: 1 }
+        let needs = Needs { cores_milli: 100, ..Needs::default() };
+        Grant { job: JobId(lease), op: 0, lease: LeaseId(lease), attempt: 1, needs }
     }
 
     fn standing(lease: u64) -> Standing {
@@ -298,8 +306,8 @@ mod tests {
     fn running(leases: &[u64]) -> Table {
         let mut table = Table::default();
         table.send();
-        let claims: Vec<_> = leases.iter().map(|lease| claimed(*lease)).collect();
-        assert_eq!(table.answered(&[], &claims).len(), leases.len());
+        let grants: Vec<_> = leases.iter().map(|lease| grant(*lease)).collect();
+        assert_eq!(table.answered(&[], &grants).len(), leases.len());
         table
     }
 
@@ -310,10 +318,10 @@ mod tests {
     #[test]
     fn finish_answered_frees_everything() {
         let mut table = running(&[1, 2]);
-        table.ended(LeaseId(1), |_| success());
+        assert!(table.ended(LeaseId(1), |_| success()), "what did not fit beside it may fit now");
         assert_eq!(table.occupied(), 1, "the slot is free as soon as the tree is gone");
         assert_eq!(leases(&table.send()), [1]);
-        assert_eq!(table.answered(&[OK], &[claimed(3)]), [Order::Run(grant(3))]);
+        assert_eq!(table.answered(&[OK], &[grant(3)]), [Order::Run(grant(3))]);
         table.ended(LeaseId(2), |_| success());
         table.ended(LeaseId(3), |_| success());
         assert_eq!(leases(&table.send()), [2, 3]);

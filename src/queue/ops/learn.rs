@@ -15,7 +15,8 @@ use crate::queue::{
 /// Adds a run to what the job's group knows. A group too many learns nothing.
 pub fn learn(step: &mut Step, id: JobId, report: &Report) {
     let job = step.live(id).expect("its lease was found");
-    let Some(group) = job.shape.resource_group.clone() else { return };
+    let (queue, group) = (job.shape.queue.clone(), job.shape.resource_group.clone());
+    let Some(group) = group else { return };
     if report.peak_ram_mb.is_none() && report.wall_ms.is_none() {
         return;
     }
@@ -24,8 +25,14 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
         return;
     }
     let learned = state.learned.entry(group.clone()).or_default();
+    let before = (learned.ram_mb(), learned.time_s());
     learned.add(report);
+    let has_changed = before != (learned.ram_mb(), learned.time_s());
     state.changes.put(RowKey::Learned(group), Row::Learned(Box::new(learned.clone())));
+    if has_changed {
+        // Jobs alike, most of them in its queue, may fit now where they did not.
+        step.wake(&queue);
+    }
 }
 
 /// After `ram` or `time` the job asks for more.
