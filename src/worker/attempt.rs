@@ -169,6 +169,7 @@ fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, u
         timeout_ms: exec.timeout.map(|limit| limit.as_millis() as u64),
         grace_ms: shared.options.grace_ms,
         max_ram_mb: exec.max_ram_mb,
+        needs_ram_mb: task.needs_ram_mb,
         keep_output: task.keep_output,
         until,
     }

@@ -17,6 +17,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use super::memory::MEMINFO;
 use super::orphans::{adopt_orphans_of_supervisors, bury};
 use super::protocol::{ToSupervisor, encode};
 use super::reason::Reason;
@@ -50,6 +51,8 @@ pub struct Options {
     pub grace_ms: u64,
     /// From TERM to KILL when the right to run is lost. With it all must be gone before the new leader starts them again.
     pub loss_grace_ms: u64,
+    /// Where the machine says how much memory it has and how much of it is available.
+    pub meminfo: PathBuf,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             shell: Shell::installed(),
             grace_ms: 5000,
             loss_grace_ms: 500,
+            meminfo: MEMINFO.into(),
         }
     }
 }
@@ -89,6 +93,7 @@ impl Supervisor {
         let process = Command::new(&options.program)
             .arg0("raftq")
             .args([ARGUMENT, &marker, &options.loss_grace_ms.to_string()])
+            .arg(&options.meminfo)
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())

@@ -57,6 +57,8 @@ pub struct Start {
     /// Between TERM and KILL after a time-out, and for what the command leaves behind.
     pub grace_ms: u64,
     pub max_ram_mb: Option<u64>,
+    /// What it was packed by: who is most over this goes first when the machine runs short.
+    pub needs_ram_mb: u64,
     pub keep_output: bool,
     /// `None`: as long as `Alive` says.
     pub until: Option<Boottime>,
@@ -90,6 +92,8 @@ pub struct Ended {
     pub end: End,
     /// Set if it was stopped; then `end` says only how it went.
     pub stopped: Option<Reason>,
+    /// Why it was stopped, where the reason alone does not say.
+    pub note: Option<String>,
     pub pid: Option<i32>,
     pub has_files: bool,
     pub stdout: String,

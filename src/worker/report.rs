@@ -72,7 +72,7 @@ impl Report {
         let report = Self {
             outcome: failure.map_or(Outcome::Success, Outcome::Failure),
             exit_code,
-            error,
+            error: ended.note.or(error),
             stdout: ended.stdout,
             stderr: ended.stderr,
             wall_ms: ended.wall_ms,
@@ -120,6 +120,7 @@ mod tests {
             lease: 1,
             end,
             stopped,
+            note: None,
             pid,
             has_files: true,
             stdout,

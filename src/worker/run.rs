@@ -211,6 +211,7 @@ impl Run {
             lease,
             end: End::Lost,
             stopped: Some(reason),
+            note: None,
             pid,
             has_files: true,
             stdout: String::new(),

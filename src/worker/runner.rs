@@ -43,6 +43,8 @@ pub struct Task {
     /// Of the attempt before.
     pub checkpoint: Option<Vec<u8>>,
     pub keep_output: bool,
+    /// What counts as its need of memory. Nothing is killed for exceeding it as long as the machine has enough.
+    pub needs_ram_mb: u64,
     pub proof: Proof,
 }
 

@@ -70,6 +70,7 @@ impl Runs {
     pub fn start(&mut self, claimed: ClaimedJob, sent: Boottime) -> Option<LeaseId> {
         let (lease, op) = (claimed.lease?, claimed.op?);
         let lease_ms = claimed.lease_ms.unwrap_or(0);
+        let needs = claimed.job.needs.unwrap_or_default();
         let args = match (op.args, op.body) {
             (Some(args), _) => args.get().to_owned(),
             (None, Some(Body::Text(text))) => text.into(),
@@ -87,13 +88,14 @@ impl Runs {
             server: self.server.clone(),
             checkpoint: claimed.job.checkpoint.as_deref().map(outcome::checkpoint_to_bytes),
             keep_output: claimed.job.keep_output,
+            needs_ram_mb: needs.ram_mb,
             proof: Proof::Lease(valid_until(sent, lease_ms)),
         });
         self.news.push(listen(lease, handle.clone()));
         self.news.push(look(lease, handle.clone()));
         let held = Held {
             job: claimed.job.id,
-            needs: claimed.job.needs.unwrap_or_default(),
+            needs,
             handle,
             lease_ms,
             touch_at: sent.after_ms(lease_ms / 3),

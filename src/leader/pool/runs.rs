@@ -95,6 +95,7 @@ impl Runs {
             server: self.server.clone(),
             checkpoint: work.checkpoint,
             keep_output: work.keep_output,
+            needs_ram_mb: grant.needs.ram_mb,
             proof: Proof::Leadership,
         });
         self.live.handles().insert(grant.job, handle.clone());

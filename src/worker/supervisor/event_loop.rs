@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use nix::sys::epoll::EpollTimeout;
 use nix::sys::signalfd::SignalFd;
@@ -12,6 +13,7 @@ use super::super::boottime::Boottime;
 use super::super::cgroup::Cgroup;
 use super::super::protocol::{End, Ended, FromSupervisor, Start, ToSupervisor};
 use super::super::reason::Reason;
+use super::Orders;
 use super::job::{Job, Right};
 use super::node_end::NodeEnd;
 use super::plumbing::{LEASE_MAX, Plumbing, Source};
@@ -26,6 +28,8 @@ const TREES_MS: u64 = 500;
 
 pub struct EventLoop {
     pub marker: String,
+    /// Where the machine says how much memory it has.
+    pub meminfo: PathBuf,
     pub right: Right,
     dev_null: OwnedFd,
     pub node: NodeEnd,
@@ -50,18 +54,14 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    pub fn new(
-        marker: String,
-        loss_grace_ms: u64,
-        dev_null: OwnedFd,
-        node: UnixStream,
-        child_signal: SignalFd,
-    ) -> io::Result<Self> {
+    pub fn new(orders: Orders, dev_null: OwnedFd, node: UnixStream, child_signal: SignalFd) -> io::Result<Self> {
+        let Orders { marker, loss_grace_ms, meminfo } = orders;
         let plumbing = Plumbing::new()?;
         plumbing.listen(&node, Source::Node)?;
         plumbing.listen(&child_signal, Source::Children)?;
         Ok(Self {
             marker,
+            meminfo,
             right: Right { alive_until: Boottime::ZERO, loss_grace_ms },
             dev_null,
             node: NodeEnd::new(node),
@@ -231,6 +231,7 @@ fn never_started(lease: u64, end: End) -> Ended {
         lease,
         end,
         stopped: None,
+        note: None,
         pid: None,
         has_files: true,
         stdout: String::new(),

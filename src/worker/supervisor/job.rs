@@ -25,6 +25,9 @@ pub struct Job {
     pub cpu: Duration,
     pub peak_bytes: u64,
     pub max_bytes: Option<u64>,
+    /// Of the whole tree, when it was last looked at.
+    resident_bytes: u64,
+    needs_bytes: u64,
     pub grace_ms: u64,
     /// `None`: as long as the node leads.
     pub until: Option<Boottime>,
@@ -34,6 +37,7 @@ pub struct Job {
     started_at: Instant,
     is_listened_to: bool,
     main_end: Option<(End, Duration)>,
+    gave_way: bool,
     stdout: Stream,
     stderr: Stream,
     directives: Directives,
@@ -61,6 +65,9 @@ pub struct Stop {
     pub is_told: bool,
 }
 
+/// What is said of a command that went because the machine ran short.
+const SHORTAGE: &str = "the machine ran short of memory, and this command was the furthest over its needs";
+
 impl Job {
     pub fn new(start: &Start, spawned: Spawned, now: Boottime) -> Self {
         Self {
@@ -71,6 +78,8 @@ impl Job {
             cpu: Duration::ZERO,
             peak_bytes: 0,
             max_bytes: start.max_ram_mb.map(|megabytes| megabytes.saturating_mul(MIB)),
+            resident_bytes: 0,
+            needs_bytes: start.needs_ram_mb.saturating_mul(MIB),
             grace_ms: start.grace_ms,
             until: start.until,
             // One more, as `now` was cut to whole milliseconds: never earlier than granted.
@@ -80,6 +89,7 @@ impl Job {
             started_at: Instant::now(),
             is_listened_to: false,
             main_end: None,
+            gave_way: false,
             stdout: Stream::new(spawned.stdout, Source::Stdout { lease: start.lease }),
             stderr: Stream::new(spawned.stderr, Source::Stderr { lease: start.lease }),
             directives: Directives::default(),
@@ -92,6 +102,16 @@ impl Job {
         let stop = self.stop.get_or_insert(Stop { reason, kill_at, is_told: false });
         stop.kill_at = stop.kill_at.min(kill_at);
         stop.reason = stop.reason.or(reason);
+    }
+
+    /// Ends at once, so that the machine has memory for the others.
+    pub fn give_way(&mut self, now: Boottime) {
+        self.gave_way = true;
+        self.stop(Some(Reason::Ram), now);
+    }
+
+    pub fn is_giving_way(&self) -> bool {
+        self.gave_way
     }
 
     /// What time alone does to it: its right to run or its time limit runs out.
@@ -129,15 +149,22 @@ impl Job {
         self.started.after_ms(UNHEARD_MS)
     }
 
+    /// What the whole tree was found to hold.
     pub fn measured(&mut self, resident_bytes: u64) {
+        self.resident_bytes = resident_bytes;
         self.peak_bytes = self.peak_bytes.max(resident_bytes);
+    }
+
+    /// By how much it was over its needs then.
+    pub fn excess_bytes(&self) -> u64 {
+        self.resident_bytes.saturating_sub(self.needs_bytes)
     }
 
     /// Of a process of this tree that has been reaped.
     pub fn used(&mut self, usage: &libc::rusage) {
         let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
         self.cpu += time(usage.ru_utime) + time(usage.ru_stime);
-        self.measured(usage.ru_maxrss as u64 * 1024);
+        self.peak_bytes = self.peak_bytes.max(usage.ru_maxrss as u64 * 1024);
     }
 
     pub fn main_ended(&mut self, end: End) {
@@ -185,6 +212,7 @@ impl Job {
         Ended {
             lease: self.lease,
             stopped,
+            note: (self.gave_way && stopped == Some(Reason::Ram)).then(|| SHORTAGE.to_owned()),
             pid: Some(self.pid),
             has_files: has_files(&self.scratch),
             stdout: text(&self.stdout),

@@ -31,6 +31,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
@@ -41,7 +42,8 @@ use nix::unistd::setsid;
 use super::cgroup::Cgroup;
 use event_loop::EventLoop;
 
-/// The first argument by which the binary knows that it is to be the supervisor: `raftq __supervisor MARKER LOSS_GRACE_MS`.
+/// The first argument by which the binary knows that it is to be the supervisor: `raftq __supervisor MARKER LOSS_GRACE_MS
+/// MEMINFO`.
 pub const ARGUMENT: &str = "__supervisor";
 
 /// Commands are the first that the kernel kills when memory runs out; the supervisor shares their value, being far smaller.
@@ -49,15 +51,29 @@ const OOM_SCORE_ADJ: i32 = 500;
 /// For schedulers that weigh whole sessions (autogroup), where the nice value of a process says nothing to other sessions.
 const SESSION_NICE: &str = "5";
 
+/// What the node says when it starts this process.
+struct Orders {
+    marker: String,
+    loss_grace_ms: u64,
+    meminfo: PathBuf,
+}
+
+impl Orders {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let (marker, loss_grace_ms, meminfo) = (arguments.next()?, arguments.next()?, arguments.next()?);
+        Some(Self { marker, loss_grace_ms: loss_grace_ms.parse().ok()?, meminfo: meminfo.into() })
+    }
+}
+
 /// To be called first thing in `main`, before any thread is started. Does not return if this process is to be the supervisor.
 pub fn run_if_asked() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() != Some(ARGUMENT) {
         return;
     }
-    let code = match (arguments.next(), arguments.next().and_then(|text| text.parse().ok())) {
-        (Some(marker), Some(loss_grace_ms)) => serve(marker, loss_grace_ms),
-        _ => Err(io::Error::other("this command is for raftq itself")),
+    let code = match Orders::read(arguments) {
+        Some(orders) => serve(orders),
+        None => Err(io::Error::other("this command is for raftq itself")),
     };
     if let Err(error) = &code {
         eprintln!("raftq supervisor: {error}");
@@ -65,7 +81,7 @@ pub fn run_if_asked() {
     std::process::exit(i32::from(code.is_err()));
 }
 
-fn serve(marker: String, loss_grace_ms: u64) -> io::Result<()> {
+fn serve(orders: Orders) -> io::Result<()> {
     let dev_null = OwnedFd::from(fs::File::options().read(true).write(true).open("/dev/null")?);
     let node = take_socket(&dev_null)?;
     let child_signal = prepare_signals()?;
@@ -74,8 +90,8 @@ fn serve(marker: String, loss_grace_ms: u64) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     prctl::set_name(c"raftq-commands")?;
     yield_to_the_node();
-    let cgroup = Cgroup::of_supervisor(&marker).filter(|cgroup| cgroup.enter().is_ok());
-    EventLoop::new(marker, loss_grace_ms, dev_null, node, child_signal)?.run(cgroup.as_ref())?;
+    let cgroup = Cgroup::of_supervisor(&orders.marker).filter(|cgroup| cgroup.enter().is_ok());
+    EventLoop::new(orders, dev_null, node, child_signal)?.run(cgroup.as_ref())?;
     if let Some(cgroup) = cgroup {
         cgroup.leave();
     }

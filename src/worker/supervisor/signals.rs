@@ -7,9 +7,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::super::boottime::Boottime;
+use super::super::memory::Memory;
 use super::super::reason::Reason;
 use super::super::tree::{Process, all_processes, by_lease};
 use super::event_loop::EventLoop;
+use super::job::Job;
 
 /// Jobs younger than this are never looked at: most are over before, and a look costs as much as starting one.
 const UNSEEN_MS: u64 = 100;
@@ -17,6 +19,8 @@ const UNSEEN_MS: u64 = 100;
 const LOOK_MS: u64 = 250;
 /// Looking takes at most this share of one core: on a machine with very many processes it becomes rarer.
 const LOOK_SHARE: u64 = 20;
+/// Whoever is over its needs by less is not what the machine lacks.
+const EXCESS_BYTES_MIN: u64 = 32 << 20;
 /// Between two rounds of KILL on a tree that does not go: it breeds, or waits in the kernel.
 const KILL_AGAIN_MS: u64 = 20;
 
@@ -55,6 +59,7 @@ impl EventLoop {
         let trees = by_lease(&processes, own, |child| owner(&child.pid));
         self.seen = trees.iter().flat_map(|(lease, tree)| tree.iter().map(|process| (process.pid, *lease))).collect();
         self.measure(&trees, now);
+        self.relieve(now);
         self.signal(&trees, now);
         self.next_look = now.after_ms(LOOK_MS.max(LOOK_SHARE * Boottime::now().ms_since(now)));
         self.oom_kills = oom_kills();
@@ -69,6 +74,20 @@ impl EventLoop {
                 // No grace: a command that is over its limit could go on growing in it.
                 job.stop(Some(Reason::Ram), now);
             }
+        }
+    }
+
+    /// Where the machine runs short, whoever is furthest over its needs goes before the kernel chooses somebody. One at a time:
+    /// what that frees is known when it is gone.
+    fn relieve(&mut self, now: Boottime) {
+        let is_short = || Memory::read(&self.meminfo).is_some_and(|memory| memory.lacking_mb() > 0);
+        if self.jobs.values().any(Job::is_giving_way) || !is_short() {
+            return;
+        }
+        let staying = self.jobs.values_mut().filter(|job| job.stop.is_none());
+        let furthest = staying.max_by_key(|job| job.excess_bytes());
+        if let Some(job) = furthest.filter(|job| job.excess_bytes() >= EXCESS_BYTES_MIN) {
+            job.give_way(now);
         }
     }
 

@@ -119,6 +119,37 @@ async fn memory_limit_counts_the_whole_tree() {
     bench.end().await;
 }
 
+/// Needs are exceeded freely while there is enough for all.
+#[tokio::test]
+async fn machine_short_of_memory_ends_who_is_furthest_over_its_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let meminfo = directory.path().join("meminfo");
+    let available = |kb: u64| fs::write(&meminfo, format!("MemTotal: 32000000 kB\nMemAvailable: {kb} kB\n")).unwrap();
+    available(16_000_000);
+    let bench = Bench::with(|options| options.meminfo.clone_from(&meminfo)).await;
+    let holding = |megabytes: u64, needs_ram_mb: u64| {
+        let hold = format!("x=$(head -c {megabytes}000000 /dev/zero | tr '\\0' x); echo ready; sleep 1000; echo $x");
+        bench.runner.run(Task { needs_ram_mb, ..bench.task("exec", json!({ "shell": hold })) })
+    };
+    let (within, small, over) = (holding(150, 4_000), holding(1, 0), holding(100, 10));
+    for handle in [&within, &small, &over] {
+        until_output(handle, "ready").await;
+    }
+    succeeded(&bench.shell("sleep 0.6").await);
+    assert_eq!(bench.runner.running(), 3, "there is enough for all");
+    available(900_000);
+    let report = report_of(&over).await;
+    failed(&report, Reason::Ram);
+    assert!(
+        report.peak_ram_mb >= 95 && report.error.as_deref().is_some_and(|text| text.contains("short")),
+        "{report:?}"
+    );
+    succeeded(&bench.shell("sleep 0.6").await);
+    assert_eq!(bench.runner.running(), 2, "the others have what they need, or too little to matter");
+    bench.runner.kill_everything(Duration::ZERO).await.unwrap();
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn fork_bomb_is_ended() {
     let bench = Bench::new().await;
