@@ -47,6 +47,6 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// `None` while this node does not lead, or cannot know that it does.
     fn leadership(&self) -> Option<Leadership>;
 
-    /// Whether the wall clock is too far off the other members' for anything that wall time triggers.
+    /// Whether the wall clock is too far off the other members' for anything that wall time triggers, or not known not to be.
     fn is_wall_clock_off(&self) -> bool;
 }

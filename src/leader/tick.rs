@@ -45,14 +45,9 @@ pub async fn run<Q: Queue>(queue: Q, clock: Clock, office: watch::Receiver<Optio
 
 async fn tick_for_ever<Q: Queue>(queue: &Q, clock: &Clock) {
     let mut seen = Seen::of(ClusterMs(0));
-    let mut was_held = false;
     loop {
         wait_out_stalls().await;
         let hold_wall = queue.is_wall_clock_off();
-        if hold_wall != was_held {
-            was_held = hold_wall;
-            say_held(hold_wall);
-        }
         let (next, newest) = queue.look(|state, _| (state.next_deadline(), state.position().clocks.cluster));
         let next = if hold_wall { NextDeadline { wall: None, ..next } } else { next };
         if newest != seen.newest {
@@ -98,16 +93,6 @@ fn is_wanted(next: NextDeadline, now: Clocks, newest: ClusterMs) -> bool {
     let due = next.cluster.is_some_and(|at| at <= now.cluster) || next.wall.is_some_and(|at| at <= now.wall);
     let pending = next.cluster.is_some() || next.wall.is_some();
     due || pending && newest.after(EVERY_MS) <= now.cluster
-}
-
-fn say_held(hold: bool) {
-    if hold {
-        tracing::error!(
-            "this leader's wall clock is more than 10 s off the other members'; what wall time triggers waits"
-        );
-    } else {
-        tracing::info!("the members' wall clocks agree again; what wall time triggers goes on");
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::{
     status::{Leadership, Space},
     stop::{Stop, StopReason},
     types::{LeaderId, Member, StoredMembership, TypeConfig},
+    wall_clock::WallClock,
 };
 use crate::storage::{ClusterId, DataDir, DiskId, Identity, Store, disk_space};
 
@@ -47,8 +48,8 @@ pub struct Inner {
     pub changing: tokio::sync::Mutex<()>,
     pub leadership: watch::Sender<Leadership>,
     pub space: watch::Sender<Space>,
-    /// Whether this node's wall clock is far off the other members'.
-    pub wall_clock_off: watch::Sender<bool>,
+    /// What the last comparison with the members' said of this node's wall clock; none while it has not led.
+    pub wall_clock: watch::Sender<Option<WallClock>>,
     /// Why this node does not serve, where it knows.
     pub problem: watch::Sender<Option<String>>,
     pub lease: LeaseClock,

@@ -64,6 +64,7 @@ mod status;
 mod stop;
 mod types;
 mod upkeep;
+mod wall_clock;
 
 /// Where the Raft library logs.
 pub const RAFT_LOG_TARGET: &str = "openraft";

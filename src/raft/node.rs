@@ -145,7 +145,7 @@ impl Node {
             changing: tokio::sync::Mutex::new(()),
             leadership: watch::Sender::new(leadership),
             space: watch::Sender::new(Space::Plenty),
-            wall_clock_off: watch::Sender::new(false),
+            wall_clock: watch::Sender::new(None),
             problem: watch::Sender::new(None),
             lease: LeaseClock::default(),
             line_to: watch::Sender::new(None),
@@ -295,10 +295,13 @@ impl Node {
         self.inner.leads_until_ms()
     }
 
-    /// Whether this node, leading, finds its wall clock more than 10 s off the members' median: then nothing that wall time
-    /// triggers should happen.
+    /// Whether nothing that wall time triggers should happen: this node does not lead, has not compared its wall clock with
+    /// the members' in this term, found it more than 10 s off their median, or it has jumped since.
     pub fn is_wall_clock_off(&self) -> bool {
-        *self.inner.wall_clock_off.borrow()
+        let inner = &self.inner;
+        let trusted =
+            |term| inner.wall_clock.borrow().is_some_and(|known| known.is_trusted(term, &inner.options.clock));
+        !inner.leading().is_some_and(|leader| trusted(leader.term))
     }
 
     /// The last applied index, as it moves.

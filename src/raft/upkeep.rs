@@ -17,6 +17,7 @@ use super::{
     status::Space,
     stop::StopReason,
     types::{Body, Payload},
+    wall_clock::WallClock,
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -25,8 +26,6 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 /// A snapshot waits for half the state's size in entries, but never for more than this times the least.
 const SNAPSHOT_BYTES_FACTOR_MAX: u64 = 4;
-/// Clocks that are kept by NTP differ by milliseconds; this is a wrong clock.
-const WALL_CLOCK_OFF_MS: u64 = 10_000;
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What upkeep remembers between its rounds.
@@ -35,6 +34,7 @@ pub struct Upkeep {
     last_snapshot: Instant,
     last_purge: Option<u64>,
     last_status: Instant,
+    status_term: Option<u64>,
     last_mark: Instant,
     marked_at: u64,
     judged: u64,
@@ -49,6 +49,7 @@ impl Upkeep {
             last_snapshot: now,
             last_purge: None,
             last_status: now,
+            status_term: None,
             last_mark: now,
             marked_at: 0,
             judged: 0,
@@ -135,8 +136,10 @@ impl Upkeep {
     }
 
     async fn lead(&mut self) {
-        if self.last_status.elapsed() >= STATUS_INTERVAL {
-            self.last_status = Instant::now();
+        // A new leader does not believe its wall clock before it has asked.
+        let term = self.inner.leading().map(|leader| leader.term);
+        if self.last_status.elapsed() >= STATUS_INTERVAL || self.status_term != term {
+            (self.last_status, self.status_term) = (Instant::now(), term);
             let replies = self.ask_members().await;
             self.inner.judge_space(&replies);
             self.inner.judge_wall_clock(&replies);
@@ -220,13 +223,19 @@ impl Inner {
 
     /// A clock that most members disagree with should trigger nothing (design 2.1).
     fn judge_wall_clock(&self, replies: &BTreeMap<u64, StatusReply>) {
-        let mut walls: Vec<u64> = replies.values().map(|reply| reply.wall_ms).collect();
-        walls.sort_unstable();
-        let Some(&median) = walls.get(walls.len() / 2) else { return };
-        let off = self.options.clock.wall_ms().abs_diff(median) > WALL_CLOCK_OFF_MS;
-        let changed = self.wall_clock_off.send_if_modified(|known| std::mem::replace(known, off) != off);
-        if changed {
-            tracing::warn!(off, members = ?walls, "wall clock against the members' median");
+        let Some(leader) = self.leading() else { return };
+        let walls: Vec<u64> = replies.values().map(|reply| reply.wall_ms).collect();
+        let now = WallClock::compare(leader.term, &self.options.clock, walls.clone());
+        let was_off = self.wall_clock.send_replace(Some(now)).is_some_and(|known| known.is_off());
+        match (was_off, now.is_off()) {
+            (false, true) => tracing::error!(
+                members = ?walls,
+                "this leader's wall clock is more than 10 s off the other members'; what wall time triggers waits"
+            ),
+            (true, false) => {
+                tracing::info!("the members' wall clocks agree again; what wall time triggers goes on");
+            }
+            (false, false) | (true, true) => {}
         }
     }
 
