@@ -5,6 +5,7 @@
 
 pub mod queue;
 
+pub mod calendar;
 pub mod clock;
 pub mod codec;
 pub mod raft;

@@ -30,7 +30,7 @@ pub struct SubmitRequest {
     pub environment: Option<Environment>,
 }
 
-type Environment = BTreeMap<String, String>;
+pub(super) type Environment = BTreeMap<String, String>;
 
 /// A decoded submission. What could not be read stands in its place with its refusal.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Submission {
 }
 
 /// Sorted names make equal environments equal text.
-fn kept(environment: &Environment) -> (u128, Json) {
+pub(super) fn kept(environment: &Environment) -> (u128, Json) {
     let text = serde_json::to_string(environment).expect("a map of strings encodes");
     (xxh3_128(text.as_bytes()), Json(text.into()))
 }

@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod pool;
 mod queues;
+mod schedule;
 mod select;
 mod show;
 mod submit;
@@ -145,6 +146,11 @@ enum Command {
     /// The worker pool of the leader
     #[command(after_help = "Examples:\n  raftq pool status\n  raftq pool resize 8")]
     Pool(pool::PoolArgs),
+    /// Jobs that the queue submits by itself, by cron or each so often
+    #[command(
+        after_help = "Examples:\n  raftq schedule add nightly --cron '30 2 * * *' --time-zone Europe/Berlin -- ./extract\n  raftq schedule add poll --every 5m --overlap skip -- ./poll\n  raftq schedule list\n  raftq schedule show nightly\n  raftq schedule pause nightly\n  raftq schedule resume nightly\n  raftq schedule run nightly\n  raftq schedule remove nightly"
+    )]
+    Schedule(schedule::ScheduleArgs),
     /// Form, inspect and change the cluster
     #[command(
         after_help = "Examples:\n  raftq cluster status\n  raftq cluster transfer 2\n  raftq cluster replace 3 4 --api 10.0.0.4:7401 --peer 10.0.0.4:7501"
@@ -244,6 +250,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Autoarchive(args) => act::autoarchive(&context, args).await,
         Command::Drain(args) => queues::drain(&context, args).await,
         Command::Pool(args) => pool::run(&context, args).await,
+        Command::Schedule(args) => schedule::run(&context, args).await,
         Command::Cluster(args) => cluster::run(&context, args).await,
         Command::Drill(args) => bench::drill::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,

@@ -1,7 +1,7 @@
 //! `raftq submit`: one job from flags, or many from a file.
 
 mod bulk;
-mod spec;
+pub mod spec;
 
 use std::path::PathBuf;
 

@@ -14,8 +14,8 @@ use super::{Front, failure::Failure, guard, handlers};
 
 pub fn router(front: &Arc<Front>) -> Router {
     use handlers::{
-        archive, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, settings, stats,
-        submit, verbs, wait, why, workers,
+        archive, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, schedules, settings,
+        stats, submit, verbs, wait, why, workers,
     };
     Router::new()
         .route("/v1/jobs", post(submit::submit).get(list::list))
@@ -40,6 +40,11 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/limits", get(limits::limits))
         .route("/v1/limits/{name}", get(limits::limit).put(limits::set_limit))
         .route("/v1/policy", get(limits::policy).put(limits::set_policy))
+        .route("/v1/schedules", get(schedules::schedules))
+        .route("/v1/schedules/{name}", get(schedules::schedule).put(schedules::put).delete(schedules::remove))
+        .route("/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/v1/schedules/{name}/run", post(schedules::run))
         .route("/v1/workers", get(workers::workers))
         .route("/v1/workers/{id}", put(workers::put).delete(workers::remove))
         .route("/v1/stats", get(stats::stats))

@@ -18,10 +18,11 @@ use crate::{
     clock::Clock,
     queue::{
         State,
-        command::{Clocks, Command, Entry, PoolChange, Request},
+        command::{Clocks, Command, Definition, Entry, PoolChange, Request, ScheduleChange},
         ids::{ClusterMs, Index, JobId, WallMs},
         job::{Job, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status, When},
         rows::{Row, RowKey, Rows},
+        schedule::{Missed, Overlap, Timing},
     },
     raft::{AppliedBatch, AppliedEntry},
     worker::{self, Boottime, Room, Runner, Supervisor},
@@ -53,6 +54,7 @@ struct Core {
     clock: Clock,
     office: Office,
     leads: bool,
+    wall_clock_off: bool,
     mishaps: VecDeque<Mishap>,
     /// Goes into the same entry as the next lease call, after it.
     follower: Option<Command>,
@@ -116,7 +118,7 @@ impl Queue for Bench {
     }
 
     fn is_wall_clock_off(&self) -> bool {
-        false
+        self.core().wall_clock_off
     }
 }
 
@@ -129,6 +131,7 @@ impl Bench {
             clock: Clock::system(),
             office: Office { term: 1, node: 1, incarnation: 7 },
             leads: false,
+            wall_clock_off: false,
             mishaps: VecDeque::new(),
             follower: None,
         };
@@ -165,6 +168,10 @@ impl Bench {
         self.apply(Command::Tick { hold_wall: false });
     }
 
+    pub fn mistrust_wall_clock(&self, off: bool) {
+        self.core().wall_clock_off = off;
+    }
+
     pub fn mishap(&self, mishap: Mishap) {
         self.core().mishaps.push_back(mishap);
     }
@@ -198,6 +205,19 @@ impl Bench {
 
     pub fn submission(seconds: f64) -> Command {
         submission(sleep(seconds))
+    }
+
+    /// A schedule of jobs that sleep for no time.
+    pub fn schedule(&self, name: &str, every_ms: u64) {
+        let definition = Box::new(Definition {
+            timing: Timing::Every { ms: every_ms },
+            missed: Missed::Once,
+            overlap: Overlap::Allow,
+            paused: None,
+            spec: Arc::new(sleep(0.0)),
+        });
+        let put = ScheduleChange::Put { name: name.into(), definition, if_absent: true };
+        self.apply(Command::Schedule(put));
     }
 
     pub fn submit_sleep(&self, seconds: f64) -> JobId {

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   Node ──► office: do we lead, by a majority's last answer? ──┬──► tick    time goes through the log
-//!                 │ proof                                       ├──► pool    runs the jobs of its queues
+//!                 │ proof                                       ├──► schedule  takes slots when their time has come
+//!                 │                                             ├──► pool    runs the jobs of its queues
 //!                 ▼                                             └──► seed    settings of a new cluster
 //!             supervisor
 //! ```
@@ -21,6 +22,7 @@ mod bench;
 mod node;
 mod office;
 pub mod pool;
+mod schedule;
 mod seed;
 #[cfg(test)]
 mod tests;
@@ -75,7 +77,8 @@ impl Duties {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(office::watch_office(queue.clone(), runner, office, stop.clone()));
-        tasks.spawn(tick::run(queue.clone(), clock, office_now.clone()));
+        tasks.spawn(tick::run(queue.clone(), clock.clone(), office_now.clone()));
+        tasks.spawn(schedule::run(queue.clone(), clock, office_now.clone()));
         tasks.spawn(seed::run(queue, seed, office_now.clone()));
         tasks.spawn(pool.run(office_now.clone()));
         Self { stop, tasks, handover: Handover::new(office_now, mode, condition_now), live }

@@ -11,6 +11,7 @@ use crate::queue::{
     command::{CancelHow, Command, PoolChange},
     ids::JobId,
     job::{Needs, Status},
+    schedule::Next,
 };
 
 /// A bench with a pool of this size that leads.
@@ -235,5 +236,36 @@ async fn tick_ends_what_is_due() {
     stage.bench.apply(Command::Claim(claim));
     assert_eq!(stage.bench.status(job), Status::Reserved);
     stage.bench.reaches(job, Status::Queued).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn slots_of_a_schedule_become_jobs_each_once_through_a_change_of_leader() {
+    let stage = Stage::new(1);
+    stage.bench.schedule("s", 1_000);
+    let taken = || stage.bench.look(|state, _| state.schedules().known()["s"].submitted);
+    poll(|| taken() == 1, "a slot is taken").await;
+    stage.bench.lead(false);
+    stage.bench.lead(true);
+    poll(|| taken() == 2, "another one is taken").await;
+    let look = |state: &crate::queue::State, _: &dyn crate::queue::rows::Rows| {
+        let schedule = &state.schedules().known()["s"];
+        (schedule.skipped, schedule.last.as_ref().map(|last| last.slot.0 - schedule.defined_at.0))
+    };
+    assert_eq!(stage.bench.look(look), (0, Some(2_000)), "one slot after the other");
+    stage.bench.reaches(JobId(2), Status::Success).await;
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn slot_is_held_while_the_wall_clock_is_mistrusted() {
+    let stage = Stage::new(0);
+    stage.bench.mistrust_wall_clock(true);
+    stage.bench.schedule("s", 1_000);
+    let next = || stage.bench.look(|state, _| state.schedules().known()["s"].next);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(next(), Next::Unplanned);
+    stage.bench.mistrust_wall_clock(false);
+    poll(|| next() != Next::Unplanned, "it is planned").await;
     stage.duties.stop().await;
 }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 use super::{
-    ids::{ClusterMs, JobId, LeaseId, Priority, WallMs},
+    ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
     job::{Json, Office, Spec},
+    schedule::{Missed, Next, Overlap, Timing},
 };
 
 /// One Raft log entry's worth of work.
@@ -112,6 +113,7 @@ pub enum Command {
         digest: u128,
         value: Json,
     },
+    Schedule(ScheduleChange),
 }
 
 /// Take work (design 2.2, claim).
@@ -226,6 +228,63 @@ pub struct SettingsChange {
     pub delete_after_ms: Option<Option<u64>>,
     pub pool_timeout_ms: Option<u64>,
     pub bury_impossible: Option<bool>,
+}
+
+/// Named submissions that repeat themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScheduleChange {
+    Put {
+        name: Arc<str>,
+        definition: Box<Definition>,
+        /// Refused where there is one of this name.
+        if_absent: bool,
+    },
+    Remove {
+        name: Arc<str>,
+    },
+    Pause {
+        name: Arc<str>,
+        paused: bool,
+    },
+    /// A job of it now.
+    Run {
+        name: Arc<str>,
+    },
+    /// Proposed by the leader, and by nobody else.
+    Advance(Advance),
+}
+
+/// What a user says of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    pub timing: Timing,
+    pub missed: Missed,
+    pub overlap: Overlap,
+    /// `None`: as it is; a new one is not.
+    pub paused: Option<bool>,
+    pub spec: Arc<Spec>,
+}
+
+/// From one slot of a schedule to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advance {
+    pub name: Arc<str>,
+    /// Of the definition from which the slots were computed.
+    pub version: Index,
+    pub from: Next,
+    pub to: Next,
+    /// What has come; `None` where only the first slot is planned.
+    pub slot: Option<Slot>,
+}
+
+/// A slot whose time has come. Where several passed unseen, the newest stands for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    pub at: WallMs,
+    /// The same for people, in the schedule's time zone.
+    pub text: Box<str>,
+    /// Too late, as the schedule sees it: no job.
+    pub missed: bool,
 }
 
 /// The registry of workers.

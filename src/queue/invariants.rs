@@ -88,7 +88,7 @@ impl State {
             && self.history == other.history
             && (&self.drain, &self.pool, &self.settings) == (&other.drain, &other.pool, &other.settings)
             && (&self.paused, &self.limits) == (&other.paused, &other.limits)
-            && self.environments == other.environments
+            && (&self.environments, &self.schedules) == (&other.environments, &other.schedules)
             && (&self.workers, &self.waits, &self.learned) == (&other.workers, &other.waits, &other.learned)
     }
 }

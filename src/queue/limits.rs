@@ -54,6 +54,9 @@ pub const LIMIT_GROUPS_MAX: usize = 10_000;
 pub const SHAPES_MAX: usize = 10_000;
 pub const RESOURCE_GROUPS_MAX: usize = 10_000;
 pub const WORKERS_MAX: usize = 10_000;
+pub const SCHEDULES_MAX: usize = 10_000;
+/// A schedule is for what people wait for; what is more frequent is a worker's own loop.
+pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
 /// Distinct environments, and what one may weigh: Linux gives a command 128 KiB a variable, and most have a few.
 pub const ENVIRONMENTS_MAX: usize = 1_000;
 pub const ENVIRONMENT_BYTES_MAX: usize = 256 << 10;

@@ -72,6 +72,7 @@ mod pool_view;
 pub mod query;
 pub mod refusal;
 pub mod rows;
+pub mod schedule;
 pub mod settings;
 mod spec;
 mod state;

@@ -11,6 +11,7 @@ use super::{
     needs::Learned,
     order::Lane,
     rows::{Counters, Worker},
+    schedule::Schedules,
     settings::{Drain, Settings},
     state::State,
 };
@@ -235,6 +236,10 @@ impl State {
 
     pub fn workers(&self) -> &BTreeMap<Arc<str>, Worker> {
         self.workers.known()
+    }
+
+    pub fn schedules(&self) -> &Schedules {
+        &self.schedules
     }
 
     /// What resource groups have needed.

@@ -71,6 +71,9 @@ pub enum Refusal {
     InUse {
         by: JobId,
     },
+    NoSchedule {
+        name: Box<str>,
+    },
 }
 
 impl Refusal {
@@ -78,12 +81,20 @@ impl Refusal {
         Self::Invalid { field: field.into(), message: message.into() }
     }
 
+    /// The same, of a part: a wrong field is named from the whole on.
+    pub fn within(self, whole: &str) -> Self {
+        match self {
+            Self::Invalid { field, message } => Self::invalid(format!("{whole}.{field}"), message),
+            other => other,
+        }
+    }
+
     /// The public code (design 3).
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Invalid { .. } => "invalid",
             Refusal::Aborted => "aborted",
-            Refusal::NotFound { .. } => "not_found",
+            Refusal::NotFound { .. } | Refusal::NoSchedule { .. } => "not_found",
             Refusal::Conflict { .. } | Refusal::InUse { .. } | Refusal::NotClaimable { .. } => "conflict",
             Refusal::StaleLease { .. } => "stale_lease",
             Refusal::NotClaimed { .. } => "not_claimed",
@@ -142,6 +153,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Drained { by, reason: None, .. } => {
                 write!(f, "submissions are closed (drained by {by}); wait for undrain")
             }
+            Refusal::NoSchedule { name } => write!(f, "there is no schedule {name}"),
             Refusal::InUse { by } => write!(f, "job {by} still waits for it; delete that one too, or first"),
         }
     }

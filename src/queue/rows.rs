@@ -17,6 +17,7 @@ use super::{
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
     job::{Attempt, Dep, Job, Json, LogLine, OpResult, Reason, Spec, Status},
     needs::Learned,
+    schedule::Schedule,
     settings::{Drain, Pool, Settings},
 };
 
@@ -66,8 +67,11 @@ pub enum RowKey {
     EndedMinute(u64),
     /// A job that has ended, while not all that wait for it have heard.
     Waking(JobId),
-    /// How many jobs, live or ended, name this environment.
+    /// How many jobs, live or ended, and schedules name this environment.
     EnvironmentUses(u128),
+    Schedule(Arc<str>),
+    /// What the jobs of a schedule are.
+    ScheduleSpec(Arc<str>),
 }
 
 impl RowKey {
@@ -97,6 +101,8 @@ impl RowKey {
             | Self::Worker(_)
             | Self::Environment(_)
             | Self::EnvironmentUses(_)
+            | Self::Schedule(_)
+            | Self::ScheduleSpec(_)
             | Self::EndedMinute(_)
             | Self::EndedAt(..)
             | Self::ArchivedAt(..)
@@ -130,6 +136,7 @@ pub enum Row {
     Worker(Box<Worker>),
     Waits(Box<[Dep]>),
     Learned(Box<Learned>),
+    Schedule(Box<Schedule>),
 }
 
 /// A worker in the registry.

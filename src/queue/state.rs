@@ -21,6 +21,7 @@ use super::{
     ops::{self, environment::Environments, worker::Workers},
     order::Order,
     rows::{Changes, Counters, Row, RowKey, Rows},
+    schedule::Schedules,
     settings::{Drain, Pool, Settings},
     step::Step,
     waits::{self, Waits},
@@ -43,6 +44,7 @@ pub struct State {
     pub(super) limits: BTreeMap<Arc<str>, u32>,
     pub(super) workers: Workers,
     pub(super) environments: Environments,
+    pub(super) schedules: Schedules,
     pub(super) waits: Waits,
     /// What resource groups have needed.
     pub(super) learned: BTreeMap<Arc<str>, Learned>,
@@ -120,6 +122,7 @@ impl State {
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
         state.environments = Environments::load(rows);
+        state.schedules = Schedules::load(rows);
         state.waits = Waits::load(rows, &state.live);
         state
     }
@@ -217,6 +220,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Settings(change) => ops::settings::settings(step, change),
         Command::Worker(change) => ops::worker::worker(step, change),
         Command::Environment { digest, value } => ops::environment::environment(step, *digest, value),
+        Command::Schedule(change) => ops::schedule::schedule(step, change),
     };
     waits::wake(step);
     let state = &mut *step.state;

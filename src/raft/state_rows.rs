@@ -65,6 +65,8 @@ mod kind {
     pub const ENVIRONMENT: u8 = 9;
     pub const ENDED_MINUTE: u8 = 10;
     pub const ENVIRONMENT_USES: u8 = 11;
+    pub const SCHEDULE: u8 = 12;
+    pub const SCHEDULE_SPEC: u8 = 13;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
@@ -197,6 +199,8 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Worker(id) => (SETTINGS, start(kind::WORKER).text(id)),
         RowKey::Environment(digest) => (SETTINGS, start(kind::ENVIRONMENT).u128(*digest)),
         RowKey::EnvironmentUses(digest) => (SETTINGS, start(kind::ENVIRONMENT_USES).u128(*digest)),
+        RowKey::Schedule(name) => (SETTINGS, start(kind::SCHEDULE).text(name)),
+        RowKey::ScheduleSpec(name) => (SETTINGS, start(kind::SCHEDULE_SPEC).text(name)),
         RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
     };
     (family, bytes.finish())
@@ -265,6 +269,8 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::WORKER => text(p).map(RowKey::Worker),
         kind::ENVIRONMENT => p.u128().map(RowKey::Environment),
         kind::ENVIRONMENT_USES => p.u128().map(RowKey::EnvironmentUses),
+        kind::SCHEDULE => text(p).map(RowKey::Schedule),
+        kind::SCHEDULE_SPEC => text(p).map(RowKey::ScheduleSpec),
         kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
         _ => None,
     }
@@ -343,6 +349,8 @@ mod tests {
             RowKey::Environment(u128::MAX),
             RowKey::EnvironmentUses(u128::MAX),
             RowKey::EndedMinute(8),
+            RowKey::Schedule(text()),
+            RowKey::ScheduleSpec(text()),
             RowKey::Waking(job),
         ]
     }

@@ -13,6 +13,7 @@ mod limits;
 mod processing;
 mod promises;
 mod queue_wide;
+mod schedules;
 mod submission;
 mod verbs;
 mod worker;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use raftq::queue::{
     applied::Answer,
-    command::{Command, LeaseAction},
+    command::{Command, LeaseAction, ScheduleChange},
     refusal::Refusal,
+    schedule::Outcome,
 };
 
 use crate::{
@@ -30,6 +31,9 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("archive", &["ok", "unchanged", "not_found", "not_final"]),
     ("delete", &["ok", "not_found", "claimed", "canceling", "conflict"]),
     ("edit", &["ok", "unchanged", "not_found", "finished", "canceling", "claimed", "conflict", "invalid"]),
+    ("schedule", &["ok", "invalid", "conflict", "not_found"]),
+    ("schedule run", &["ok", "existed", "drained", "queue_full", "not_found"]),
+    ("slot", &["submitted", "existed", "overlapped", "missed", "refused"]),
     ("any", &["key conflict", "key_expired"]),
 ];
 const SEEDS: u64 = 60;
@@ -46,6 +50,9 @@ fn the_generator_reaches_every_verb_and_refusal() {
                 count(&mut seen, &request.command, answer);
             }
         }
+        for taken in pair.model.schedules.values().flat_map(|schedule| &schedule.taken) {
+            *seen.entry(("slot", outcome(&taken.outcome))).or_default() += 1;
+        }
     }
     for (verb, outcomes) in EXPECTED {
         for outcome in *outcomes {
@@ -60,12 +67,15 @@ type Seen = BTreeMap<(&'static str, &'static str), u32>;
 fn count(seen: &mut Seen, command: &Command, answer: &Answer) {
     let mut note = |verb, outcome| *seen.entry((verb, outcome)).or_default() += 1;
     match answer {
-        Answer::Refused(Refusal::Conflict { .. }) => note("any", "key conflict"),
+        Answer::Refused(Refusal::Conflict { .. }) if !matches!(command, Command::Schedule(_)) => {
+            note("any", "key conflict");
+        }
         Answer::Refused(refusal @ Refusal::KeyExpired { .. }) => note("any", refusal.code()),
         Answer::Refused(refusal) => note(verb(command), refusal.code()),
         Answer::Submitted(all) => all.iter().for_each(|each| {
             let outcome = each.as_ref().map(|submitted| if submitted.existed { "existed" } else { "ok" });
-            note("submit", outcome.unwrap_or_else(Refusal::code));
+            let verb = if let Command::Schedule(_) = command { verb(command) } else { "submit" };
+            note(verb, outcome.unwrap_or_else(Refusal::code));
         }),
         Answer::Claimed(all) => all.iter().for_each(|each| note("claim", code(each))),
         Answer::Jobs(all) => all.iter().for_each(|each| {
@@ -76,6 +86,7 @@ fn count(seen: &mut Seen, command: &Command, answer: &Answer) {
             let Command::Leases { items, .. } = command else { panic!("only calls under leases are answered so") };
             items.iter().zip(results).for_each(|(item, result)| note(action(&item.action), code(result)));
         }
+        Answer::Done if matches!(command, Command::Schedule(_)) => note(verb(command), "ok"),
         Answer::Done | Answer::Archived { .. } | Answer::Drain(_) | Answer::Pool(_) => {}
     }
 }
@@ -95,7 +106,19 @@ fn verb(command: &Command) -> &'static str {
         Command::Archive { .. } => "archive",
         Command::Delete { .. } => "delete",
         Command::Edit { .. } => "edit",
+        Command::Schedule(ScheduleChange::Run { .. }) => "schedule run",
+        Command::Schedule(_) => "schedule",
         _ => "other",
+    }
+}
+
+fn outcome(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Submitted(_) => "submitted",
+        Outcome::Existed(_) => "existed",
+        Outcome::Overlapped(_) => "overlapped",
+        Outcome::Missed => "missed",
+        Outcome::Refused(_) => "refused",
     }
 }
 

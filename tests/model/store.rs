@@ -78,6 +78,8 @@ fn job_of(key: &RowKey) -> Option<JobId> {
         | RowKey::Worker(_)
         | RowKey::Environment(_)
         | RowKey::EnvironmentUses(_)
+        | RowKey::Schedule(_)
+        | RowKey::ScheduleSpec(_)
         | RowKey::EndedMinute(_)
         | RowKey::EndedAt(..)
         | RowKey::ArchivedAt(..)

@@ -14,15 +14,16 @@ const FILE_LINES_MAX: usize = 600;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("queue", &[]),
     ("clock", &["queue"]),
+    ("calendar", &["queue"]),
     ("codec", &[]),
     ("config", &["queue", "raft"]),
     ("storage", &["codec"]),
     ("raft", &["queue", "storage", "codec", "clock"]),
     ("worker", &["queue", "clock"]),
-    ("leader", &["raft", "queue", "clock", "worker"]),
+    ("leader", &["raft", "queue", "clock", "calendar", "worker"]),
     ("api", &["queue"]),
     ("client", &["api"]),
-    ("http", &["raft", "api", "queue", "clock"]),
+    ("http", &["raft", "api", "queue", "clock", "calendar"]),
     ("server", &["queue", "clock", "codec", "config", "storage", "raft", "worker", "leader", "api", "http"]),
     ("cli", &["server", "client", "worker", "api", "config"]),
 ];
@@ -37,6 +38,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["src/http/"]),
     ("hyper", &["src/http/", "src/client/", "src/raft/"]),
     ("hyper_util", &["src/http/", "src/client/", "src/raft/"]),
+    ("croner", &["src/calendar.rs"]),
+    ("jiff", &["src/calendar.rs", "src/cli/"]),
     ("SystemTime", &["src/clock.rs"]),
 ];
 

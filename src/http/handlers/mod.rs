@@ -13,6 +13,7 @@ pub mod job;
 pub mod leases;
 pub mod limits;
 pub mod list;
+pub mod schedules;
 pub mod settings;
 pub mod stats;
 pub mod submit;

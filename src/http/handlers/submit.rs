@@ -3,18 +3,23 @@
 use crate::{
     api::{Submission, SubmitAnswer, SubmitResult, decode_submission, status_of},
     http::{call::Call, failure::Failure, reply::Reply},
-    queue::{applied::Answer, command::Command},
+    queue::{applied::Answer, command::Command, job::Json},
 };
 
 /// Before the jobs that name them. Not part of the request under its key: keeping one twice changes nothing.
 async fn keep_environments(call: &Call, submission: &Submission) -> Result<(), Failure> {
     for (digest, value) in &submission.environments {
-        let command = Command::Environment { digest: *digest, value: value.clone() };
-        if let Answer::Refused(refusal) = call.propose_keyed(None, command, call.context.deadline).await?.answer {
-            return Err(refusal.into());
-        }
+        keep_environment(call, *digest, value.clone()).await?;
     }
     Ok(())
+}
+
+pub(super) async fn keep_environment(call: &Call, digest: u128, value: Json) -> Result<(), Failure> {
+    let command = Command::Environment { digest, value };
+    match call.propose_keyed(None, command, call.context.deadline).await?.answer {
+        Answer::Refused(refusal) => Err(refusal.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.

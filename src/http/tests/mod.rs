@@ -4,6 +4,7 @@ mod cluster;
 mod door;
 mod jobs;
 mod operate;
+mod schedules;
 mod work;
 
 use std::time::Duration;

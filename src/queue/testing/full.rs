@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::words;
 use crate::queue::{
     applied::Answer,
-    command::{Command, Entry, Key, Request, WorkerChange},
+    command::{Command, Definition, Entry, Key, Request, ScheduleChange, WorkerChange},
     ids::Index,
     job::{Json, LEASE_MS_MIN, Spec},
     limits,
     refusal::Refusal,
     rows::{KeyName, Row, RowKey, Rows},
+    schedule::{Missed, Overlap, Timing},
     state::State,
     testing::{Bench, Memory},
 };
@@ -95,6 +96,21 @@ fn workers_at_their_limit_refuse_one_more() {
     let refused = filled.run(Command::Worker(put("more".to_owned())));
     assert!(matches!(refused, Answer::Refused(why) if why.code() == "busy"));
     assert_eq!(filled.run(Command::Worker(put("7".to_owned()))), Answer::Done);
+}
+
+#[test]
+fn schedules_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let put = |name: String| {
+        let (missed, overlap, timing) = (Missed::Once, Overlap::Allow, Timing::Every { ms: 1_000 });
+        let definition = Definition { timing, missed, overlap, paused: None, spec: Arc::new(spec("")) };
+        let definition = Box::new(definition);
+        Command::Schedule(ScheduleChange::Put { name: name.into(), definition, if_absent: false })
+    };
+    let answers = filled.apply((0..limits::SCHEDULES_MAX).map(|n| request(None, put(n.to_string()))).collect());
+    assert!(answers.iter().all(|answer| *answer == Answer::Done));
+    assert!(matches!(filled.run(put("more".to_owned())), Answer::Refused(why) if why.code() == "busy"));
+    assert_eq!(filled.run(put("7".to_owned())), Answer::Done, "one that is there may be defined anew");
 }
 
 /// As many names as there may be.

@@ -5,6 +5,7 @@
 mod full;
 mod memory;
 mod pieces;
+mod schedules;
 mod script;
 mod trace;
 mod weight;

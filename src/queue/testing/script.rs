@@ -6,7 +6,7 @@ use std::{error::Error, sync::Arc};
 
 use goldenscript::{Argument, ArgumentConsumer};
 
-use super::{Bench, trace, words, words::Parsed};
+use super::{Bench, schedules, trace, words, words::Parsed};
 use crate::queue::{
     command::{
         Autoarchive, CancelHow, Command, Edit, Free, Key, LeaseAction, LeaseItem, PoolChange, Report, SettingsChange,
@@ -53,6 +53,7 @@ mod scripts {
         needs,
         workers,
         environments,
+        schedules,
         reads,
     );
 }
@@ -102,6 +103,7 @@ impl Script {
             "rows" => self.rows(JobId(number(args)?)),
             "why" => self.bench.state.held_by(JobId(number(args)?)).iter().map(|held| format!("{held}\n")).collect(),
             "counts" => self.counts(),
+            "schedules" => schedules::show(self.bench.state.schedules()),
             "next" => {
                 let next = self.bench.state.next_deadline();
                 format!("cluster {:?} wall {:?}\n", next.cluster.map(|at| at.0), next.wall.map(|at| at.0))
@@ -164,6 +166,9 @@ impl Script {
     }
 
     fn command(&self, name: &str, args: &mut Words) -> Parsed<Command> {
+        if let Some(change) = schedules::change(name, args, self.bench.state.schedules())? {
+            return Ok(Command::Schedule(change));
+        }
         let reason = if name == "batch" || name == "submit" { None } else { args.lookup("reason") };
         let reason: Option<Box<str>> = reason.map(|reason| reason.value.as_str().into());
         Ok(match name {

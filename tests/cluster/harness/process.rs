@@ -30,6 +30,19 @@ impl Process {
         Self(child.expect("the binary can be started"))
     }
 
+    /// Runs it to its end as a client of the whole cluster: its exit code, and what it printed.
+    pub fn output(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_raftq"))
+            .args(arguments)
+            .current_dir(cluster.directory())
+            .env("RAFTQ_SERVER", cluster.servers().join(","))
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("the binary can be started");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    }
+
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }

@@ -7,10 +7,14 @@ use raftq::queue::{
     ids::{JobId, Priority},
     job::{LogLine, Status},
     rows::{Row, RowKey},
+    schedule::{self, Next},
 };
 
 use super::compare::same;
-use crate::{reference::Model, store::Store};
+use crate::{
+    reference::{Model, Schedule},
+    store::Store,
+};
 
 const ANY: usize = 10_000;
 
@@ -35,7 +39,40 @@ pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
     same("archived jobs", &(archived as u64), &core.counters().archived)?;
     same("the pool's leases without deadline", &pool, &core.pool_running())?;
     let theirs = core.limits().into_iter().filter(|(_, of)| *of != (None, 0));
-    same("limits", &limits(model), &theirs.map(|(name, of)| (name.clone(), of)).collect())
+    same("limits", &limits(model), &theirs.map(|(name, of)| (name.clone(), of)).collect())?;
+    same_schedules(model, core)
+}
+
+fn same_schedules(model: &Model, core: &State) -> Result<(), String> {
+    let mine = model.schedules.iter().map(|(name, schedule)| (name.clone(), as_kept(schedule))).collect();
+    same("schedules", &mine, core.schedules().known())?;
+    let wanting = |schedule: &&Schedule| match schedule.next {
+        Next::Unplanned => !schedule.paused,
+        Next::Slot(slot) => !schedule.paused && slot <= model.now.wall,
+        Next::Never => false,
+    };
+    let mine = model.schedules.values().filter(wanting).count();
+    same("schedules to advance", &mine, &core.schedules().to_advance(model.now.wall, ANY).len())
+}
+
+fn as_kept(schedule: &Schedule) -> schedule::Schedule {
+    let gave_a_job = |taken: &&schedule::Taken| matches!(taken.outcome, schedule::Outcome::Submitted(_));
+    let submitted = schedule.taken.iter().filter(gave_a_job).count() as u64;
+    schedule::Schedule {
+        timing: schedule.definition.timing.clone(),
+        missed: schedule.definition.missed,
+        overlap: schedule.definition.overlap,
+        paused: schedule.paused,
+        created_by: schedule.by.clone(),
+        created_at: schedule.created_at,
+        defined_at: schedule.defined_at,
+        version: schedule.version,
+        next: schedule.next,
+        last: schedule.taken.last().cloned(),
+        last_job: schedule.last_job,
+        submitted,
+        skipped: schedule.taken.len() as u64 - submitted,
+    }
 }
 
 fn order(model: &Model, queue: &str) -> Vec<(Priority, JobId)> {

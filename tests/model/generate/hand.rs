@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use raftq::queue::{
     applied::Answer,
     command::{
-        Autoarchive, CancelHow, Claim, Clocks, Command, Edit, Free, Key, LeaseAction, LeaseItem, PoolChange, Report,
-        Request, SettingsChange, Wanted,
+        Advance, Autoarchive, CancelHow, Claim, Clocks, Command, Definition, Edit, Free, Key, LeaseAction, LeaseItem,
+        PoolChange, Report, Request, ScheduleChange, SettingsChange, Slot, Wanted,
     },
-    ids::{ClusterMs, JobId, LeaseId, Priority, WallMs},
+    ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
     job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OnFailure, OpSpec, Payload, Policy, Spec, When},
     refusal::Refusal,
+    schedule::{Missed, Next, Overlap, Timing},
 };
 
 use super::steps::*;
@@ -176,9 +177,46 @@ impl Hand {
             Step::DeleteAfter(ms) => {
                 Command::Settings(SettingsChange { delete_after_ms: Some(*ms), ..SettingsChange::default() })
             }
+            Step::Schedule { name, change } => {
+                Command::Schedule(self.schedule(model, format!("s{name}").into(), change))
+            }
             Step::PoolTimeout(ms) => {
                 Command::Settings(SettingsChange { pool_timeout_ms: Some(*ms), ..SettingsChange::default() })
             }
+        }
+    }
+
+    fn schedule(&self, model: &Model, name: Arc<str>, seed: &ScheduleSeed) -> ScheduleChange {
+        match seed {
+            ScheduleSeed::Remove => ScheduleChange::Remove { name },
+            ScheduleSeed::Pause(paused) => ScheduleChange::Pause { name, paused: *paused },
+            ScheduleSeed::Run => ScheduleChange::Run { name },
+            ScheduleSeed::Advance { .. } => ScheduleChange::Advance(self.advance(model, name, seed)),
+            ScheduleSeed::Put { spec, every_ms, skip, paused, if_absent } => {
+                // What cannot be decoded does not get as far as this.
+                let fault = spec.fault.filter(|fault| !matches!(fault, Fault::Undecodable));
+                let spec = self.spec(model, &SpecSeed { fault, ..SpecSeed::clone(spec) }).expect("it can be decoded");
+                let (missed, overlap) = (Missed::Once, if *skip { Overlap::Skip } else { Overlap::Allow });
+                let timing = Timing::Every { ms: *every_ms };
+                let definition = Box::new(Definition { timing, missed, overlap, paused: *paused, spec });
+                ScheduleChange::Put { name, definition, if_absent: *if_absent }
+            }
+        }
+    }
+
+    fn advance(&self, model: &Model, name: Arc<str>, seed: &ScheduleSeed) -> Advance {
+        let ScheduleSeed::Advance { stale, age_ms, missed, next } = seed else { panic!("the caller has looked") };
+        let now = self.clocks.wall;
+        let (version, from) =
+            model.schedules.get(&name).map_or((Index(0), Next::Unplanned), |it| (it.version, it.next));
+        let at = WallMs(now.0.saturating_add_signed(-age_ms));
+        let slot = Slot { at, text: "a time".into(), missed: *missed };
+        Advance {
+            name,
+            version: if *stale { Index(version.0 + 1) } else { version },
+            from,
+            to: next.map_or(Next::Never, |ms| Next::Slot(WallMs(now.0 + ms))),
+            slot: (from != Next::Unplanned).then_some(slot),
         }
     }
 

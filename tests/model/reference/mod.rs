@@ -15,6 +15,7 @@ mod leases;
 mod needs;
 mod operator;
 mod plan;
+mod schedules;
 mod settings;
 mod submit;
 mod time;
@@ -34,6 +35,7 @@ use raftq::queue::{
 };
 
 pub use job::{Job, Lasting, Lease, Op, OpStatus};
+pub use schedules::Schedule;
 
 /// The whole queue.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +53,7 @@ pub struct Model {
     /// Paused queues; the empty name stands for all.
     pub paused: BTreeSet<Arc<str>>,
     pub limits: BTreeMap<Arc<str>, u32>,
+    pub schedules: BTreeMap<Arc<str>, Schedule>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
     /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
@@ -111,6 +114,7 @@ impl Model {
             Command::Pool(change) => self.set_pool(change),
             Command::Limit { name, max } => self.set_limit(name.clone(), *max),
             Command::Settings(change) => self.set_settings(change),
+            Command::Schedule(change) => self.schedule(change),
             Command::Worker(_) | Command::Environment { .. } => Answer::Done,
         }
     }
