@@ -35,6 +35,8 @@ pub enum Mishap {
     Never,
     /// It happens, and its answer is lost.
     AnswerLost,
+    /// The same, and another node leads by then.
+    OfficeLost,
     /// It neither happens nor is that known.
     Lost,
 }
@@ -93,6 +95,11 @@ impl Queue for Bench {
             Some(Mishap::Never) => Proposed::Never,
             Some(Mishap::AnswerLost) => {
                 self.apply(command);
+                Proposed::Unknown
+            }
+            Some(Mishap::OfficeLost) => {
+                self.apply(command);
+                self.other_leads();
                 Proposed::Unknown
             }
             Some(Mishap::Lost) => Proposed::Unknown,
@@ -222,6 +229,13 @@ impl Bench {
 
     pub fn submit_sleep(&self, seconds: f64) -> JobId {
         self.submit(sleep(seconds))
+    }
+
+    /// One that must not run twice.
+    pub fn submit_sleep_once(&self, seconds: f64) -> JobId {
+        let mut spec = sleep(seconds);
+        spec.policy.rerun_on_loss = false;
+        self.submit(spec)
     }
 
     pub fn submit_sleep_with(&self, seconds: f64, needs: Needs, resource_group: Option<&str>) -> JobId {

@@ -194,6 +194,25 @@ async fn office_lost_stops_commands_and_hands_them_back() {
 }
 
 #[tokio::test]
+async fn claim_answered_after_the_office_is_given_back_as_never_run() {
+    let stage = Stage::new(1);
+    let first = stage.bench.submit_sleep(0.1);
+    stage.bench.reaches(first, Status::Running).await;
+    // Claimed in the same entry in which the first one ends.
+    let job = stage.bench.submit_sleep_once(30.0);
+    stage.bench.mishap(Mishap::OfficeLost);
+    poll(|| stage.bench.job(job).ops[0].runs().recorded == 1, "its lease has ended").await;
+    let stored = stage.bench.job(job);
+    let runs = stored.ops[0].runs();
+    assert_eq!(
+        (stored.status(), runs.attempts, runs.lost),
+        (Status::Queued, 0, 0),
+        "what must not run twice never ran"
+    );
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
 async fn leave_lets_running_jobs_end() {
     let stage = Stage::new(1);
     let (first, second) = (stage.bench.submit_sleep(0.3), stage.bench.submit_sleep(0.0));

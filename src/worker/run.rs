@@ -71,6 +71,8 @@ pub struct Run {
     state: Mutex<State>,
     /// There are updates.
     pub changed: Notify,
+    /// It has a process.
+    pub started: Notify,
     /// Asked to stop before a process was asked for; sleeps have none at all.
     pub stopped: CancellationToken,
 }
@@ -99,7 +101,12 @@ impl Run {
             ended: Some(ended),
             tails: Vec::new(),
         };
-        Self { state: Mutex::new(state), changed: Notify::new(), stopped: CancellationToken::new() }
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            started: Notify::new(),
+            stopped: CancellationToken::new(),
+        }
     }
 
     /// A std mutex: held for a few instructions, never over an await.
@@ -176,7 +183,10 @@ impl Run {
     pub fn deliver(&self, message: FromSupervisor) {
         match message {
             FromSupervisor::Pong => {}
-            FromSupervisor::Started { pid, .. } => self.state().pid = Some(pid),
+            FromSupervisor::Started { pid, .. } => {
+                self.state().pid = Some(pid);
+                self.started.notify_one();
+            }
             FromSupervisor::Lines { lines, dropped, .. } => self.take_lines(&lines, dropped),
             FromSupervisor::Tail { stdout, stderr, .. } => {
                 for waiter in std::mem::take(&mut self.state().tails) {

@@ -239,6 +239,11 @@ impl Handle {
         self.run.pid()
     }
 
+    /// Waits until there is one; for ever where there never is. Ready once, cancel-safe, for one waiter.
+    pub async fn started(&self) {
+        self.run.started.notified().await;
+    }
+
     /// What the command has told since the last call.
     pub fn take_updates(&self) -> Updates {
         self.run.take_updates()

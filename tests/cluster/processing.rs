@@ -48,6 +48,27 @@ fn scenario_09_status_follows_from_the_ops() {
 }
 
 #[test]
+fn attempt_names_the_process_of_its_command() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let file = cluster.directory().join("pid");
+    let id = world
+        .submit(&json!({"shell": format!("echo $$ > {0}; while test -f {0}; do sleep 0.05; done", file.display())}));
+    let running = eventually("the job says which process it is", Duration::from_secs(20), || {
+        let pid: u64 = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+        (world.job(id)["ops"][0]["pid"] == pid).then_some(pid)
+    });
+    fs::remove_file(&file).expect("it was read");
+    let job = world.wait_status(id, "success");
+    assert_eq!(job["ops"][0]["history"][0]["pid"], running, "{job}");
+
+    let short = world.submit(&json!({"shell": "echo $$", "keep_output": true}));
+    let job = world.wait_status(short, "success");
+    let attempt = &job["ops"][0]["history"][0];
+    assert_eq!(attempt["pid"].to_string(), attempt["stdout"].as_str().unwrap_or("").trim(), "{job}");
+}
+
+#[test]
 fn scenario_10_ops_run_in_order_once_each() {
     scenario(|world| {
         for ops in [1, 3, 10, 100] {

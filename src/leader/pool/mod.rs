@@ -13,7 +13,8 @@
 //! every command is stopped, at most [`LOSS_GRACE`] passes between TERM and KILL, and once the trees are gone whatever
 //! the queue has not been told is told to the new leader: outcomes that came too late, and interruptions. The leases are
 //! valid there until the pool's time-out after the new leader's first entry; what cannot be told by then is dropped, and the
-//! queue takes it for lost contact, as it would for a node that died.
+//! queue takes it for lost contact, as it would for a node that died. A claim whose answer the office did not live to hear
+//! may have been granted all the same: that is looked up in the state and given back as never started.
 //!
 //! Effects are hints. After any doubt (an answer that did not come, effects that were missed) the table of leases is compared
 //! with the state, which is the truth.
@@ -25,7 +26,7 @@ mod shift;
 mod table;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,8 +41,8 @@ use super::{
 use crate::{
     queue::{
         applied::Answer,
-        command::{Command, LeaseItem},
-        ids::JobId,
+        command::{Command, LeaseItem, Report},
+        ids::{JobId, LeaseId},
         job::Office,
     },
     worker::{Room, Runner},
@@ -49,6 +50,7 @@ use crate::{
 
 pub use outcome::ReadSpec;
 pub use runs::LiveOutput;
+use shift::Remains;
 
 /// From TERM to KILL when the office is lost. With it all must be gone well before the pool's time-out at the new leader.
 pub const LOSS_GRACE: Duration = Duration::from_millis(500);
@@ -110,15 +112,21 @@ impl<Q: Queue> Pool<Q> {
                 () = shift.work() => {}
                 () = term.ended() => {}
             }
-            let mail = shift.end().await;
-            self.hand_back(mail.into()).await;
+            let remains = shift.end().await;
+            self.hand_back(remains).await;
         }
     }
 
     /// Tells whoever leads what the office ended too early to tell.
-    async fn hand_back(&self, mut mail: VecDeque<Vec<LeaseItem>>) {
+    async fn hand_back(&self, Remains { mut mail, known }: Remains) {
+        let telling = async {
+            self.tell_all(&mut mail).await;
+            if let Some(known) = known {
+                self.give_back_unheard(&known).await;
+            }
+        };
         tokio::select! {
-            () = self.tell_all(&mut mail) => {}
+            () = telling => {}
             () = self.lose_patience() => {
                 let jobs: Vec<_> = mail.iter().flatten().map(|item| item.job.0).collect();
                 tracing::warn!(?jobs, "no leader could be told how these ended; the queue takes them for lost");
@@ -139,19 +147,49 @@ impl<Q: Queue> Pool<Q> {
 
     async fn tell_all(&self, mail: &mut VecDeque<Vec<LeaseItem>>) {
         while let Some(items) = mail.front() {
-            match self.queue.propose_anywhere(Command::Leases { items: items.clone(), claim: None }).await {
-                Proposed::Answered { answer, .. } => {
+            self.tell(items).await;
+            mail.pop_front();
+        }
+    }
+
+    /// Gives the index of the entry in which it was told.
+    async fn tell(&self, items: &[LeaseItem]) -> u64 {
+        loop {
+            match self.queue.propose_anywhere(Command::Leases { items: items.to_vec(), claim: None }).await {
+                Proposed::Answered { index, answer } => {
                     note_told(items.len(), &answer);
-                    mail.pop_front();
+                    return index;
                 }
                 Proposed::Never | Proposed::Unknown => tokio::time::sleep(HAND_BACK_EVERY).await,
             }
         }
     }
+
+    /// Gives back what a claim was granted whose answer never came. An entry that says nothing stands behind that claim,
+    /// wherever it came to lie; once it is applied here, the state says what was granted.
+    async fn give_back_unheard(&self, known: &BTreeSet<LeaseId>) {
+        let index = self.tell(&[]).await;
+        while self.queue.look(|state, _| state.position().index.0) < index {
+            tokio::time::sleep(HAND_BACK_EVERY).await;
+        }
+        let items: Vec<LeaseItem> = self.queue.look(|state, _| {
+            let granted = state.granted_to_pool(&self.options.worker);
+            granted.filter(|(_, lease)| !known.contains(lease)).map(|(job, lease)| never_ran(job, lease)).collect()
+        });
+        if !items.is_empty() {
+            self.tell(&items).await;
+        }
+    }
+}
+
+fn never_ran(job: JobId, lease: LeaseId) -> LeaseItem {
+    let error = Some("the lead was lost before it ran".into());
+    LeaseItem { job, lease, action: outcome::unstarted(Box::new(Report { error, ..Report::default() })) }
 }
 
 fn note_told(told: usize, answer: &Answer) {
     match answer {
+        Answer::Leases { .. } if told == 0 => {}
         Answer::Leases { results, .. } => {
             let refused = results.iter().filter(|result| result.is_err()).count();
             tracing::info!(told, refused, "pool handed back what it held");

@@ -49,8 +49,15 @@ pub fn finish(report: &Report, rest: Updates, number: u64, read_spec: ReadSpec) 
             atomic_children: false,
             report: told,
         },
+        Outcome::Failure(Reason::Interrupted) if !report.started => unstarted(told),
         Outcome::Failure(reason) => failure(reason, told),
     }
+}
+
+/// The claim called it started, and nothing of it ever ran: no attempt, and no loss even where a job must not run twice.
+pub fn unstarted(report: Box<command::Report>) -> LeaseAction {
+    let fail_reason = Reason::StartFailed.as_str().into();
+    LeaseAction::Failure { fail_reason, retryable: Some(true), delay_ms: Some(0), report }
 }
 
 /// `interrupted` among them: the queue takes it as a release, which is what it is.

@@ -20,6 +20,8 @@ use crate::{
 
 /// Something a command has to say.
 pub enum News {
+    /// It has a process.
+    Started(LeaseId),
     /// Lines, progress, or a checkpoint wait to be taken.
     Told(LeaseId),
     /// Its whole tree is gone.
@@ -107,7 +109,7 @@ impl Runs {
     pub async fn next(&mut self) -> News {
         let Some(news) = self.news.next().await else { return std::future::pending().await };
         match &news {
-            News::Told(lease) => {
+            News::Started(lease) | News::Told(lease) => {
                 if let Some(handle) = self.handles.get(lease) {
                     self.news.push(listen(*lease, handle.clone()));
                 }
@@ -119,6 +121,11 @@ impl Runs {
 
     pub fn take_updates(&self, lease: LeaseId) -> Updates {
         self.handles.get(&lease).map(Handle::take_updates).unwrap_or_default()
+    }
+
+    /// The process of a command that has one.
+    pub fn pid(&self, lease: LeaseId) -> Option<u32> {
+        u32::try_from(self.handles.get(&lease)?.pid()?).ok()
     }
 
     pub fn forget(&mut self, lease: LeaseId) {
@@ -160,6 +167,7 @@ fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
         tokio::select! {
             biased;
             report = handle.wait() => News::Ended(lease, report),
+            () = handle.started() => News::Started(lease),
             () = handle.updated() => News::Told(lease),
         }
     })

@@ -1,6 +1,7 @@
 //! The pool in one office: claims for free slots, runs, reports, obeys.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -66,6 +67,13 @@ pub struct Shift<'a, Q> {
     has_interrupted: bool,
 }
 
+/// What an office that has ended leaves to be told.
+pub struct Remains {
+    pub mail: VecDeque<Vec<LeaseItem>>,
+    /// If a claim was never answered: the leases that were known. What it was granted beside them never ran.
+    pub known: Option<BTreeSet<LeaseId>>,
+}
+
 impl<'a, Q: Queue> Shift<'a, Q> {
     pub fn begin(pool: &'a mut Pool<Q>) -> Self {
         // Listen first, then look: nothing falls between.
@@ -112,8 +120,8 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 
     /// Stops every command, and gives what the queue has not been told, once the trees are gone.
-    pub async fn end(mut self) -> Vec<Vec<LeaseItem>> {
-        self.sending = None;
+    pub async fn end(mut self) -> Remains {
+        let unanswered = self.sending.take().is_some() || self.is_doubtful;
         if let Err(error) = self.runner.kill_everything(super::LOSS_GRACE).await {
             tracing::error!(%error, "commands of a lost office do not end");
         }
@@ -126,7 +134,8 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             }
         }
         self.condition.send_modify(|condition| condition.has_left = true);
-        self.table.take_mail()
+        let known = unanswered.then(|| self.table.leases());
+        Remains { mail: self.table.take_mail().into(), known }
     }
 
     fn send(&mut self) {
@@ -215,11 +224,12 @@ impl<'a, Q: Queue> Shift<'a, Q> {
 
     fn heard(&mut self, news: News) {
         match news {
-            News::Told(lease) => {
+            News::Started(lease) | News::Told(lease) => {
                 self.told.push(lease);
                 self.touch_at.get_or_insert_with(|| Instant::now() + GATHER);
             }
             News::Ended(lease, report) => {
+                self.name(lease);
                 let rest = self.runs.take_updates(lease);
                 let read_spec = self.options.read_spec;
                 if self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec)) {
@@ -230,10 +240,18 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         }
     }
 
+    /// Says which process runs under a lease: the claim could name only the node's.
+    fn name(&mut self, lease: LeaseId) {
+        if let Some(pid) = self.runs.pid(lease) {
+            self.table.name(lease, pid);
+        }
+    }
+
     /// Turns what commands have told into touches.
     fn gather(&mut self) {
         self.touch_at = None;
         for lease in std::mem::take(&mut self.told) {
+            self.name(lease);
             let updates = self.runs.take_updates(lease);
             if !updates.is_empty() {
                 self.table.touch(lease, |number| outcome::touch(updates, number));

@@ -5,7 +5,7 @@
 //! again (the queue answers an identical repeat alike), and what the lost answer may have granted is found by comparing
 //! the table with the state ([`Table::compare`]): a write whose outcome is unknown leaks no lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::first_request;
 use crate::queue::{
@@ -36,6 +36,8 @@ struct Held {
     stage: Stage,
     /// The number of the last touch, so that a repeat doubles no line.
     touches: u64,
+    /// The queue is told, or being told, which process it is.
+    named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,11 @@ impl Table {
         self.held.iter().filter(|(_, held)| held.stage == Stage::Running).map(|(lease, held)| (held.job, *lease))
     }
 
+    /// Every lease that is known.
+    pub fn leases(&self) -> BTreeSet<LeaseId> {
+        self.held.keys().copied().collect()
+    }
+
     /// Whether no command is left and nothing is left to say.
     pub fn is_settled(&self) -> bool {
         self.held.is_empty() && self.outbox.is_empty() && self.sent.is_empty()
@@ -115,6 +122,15 @@ impl Table {
         let later = self.outbox.split_off(first_request(&self.outbox));
         self.sent = std::mem::replace(&mut self.outbox, later);
         self.sent.clone()
+    }
+
+    /// A running command's process, told once.
+    pub fn name(&mut self, lease: LeaseId, pid: u32) {
+        let Some(held) = self.held.get_mut(&lease).filter(|held| held.stage == Stage::Running) else { return };
+        if !std::mem::replace(&mut held.named, true) {
+            let action = LeaseAction::Start { host: None, pid: Some(pid) };
+            self.outbox.push(LeaseItem { job: held.job, lease, action });
+        }
     }
 
     /// Log lines or progress of a running command.
@@ -209,7 +225,8 @@ impl Table {
         if self.held.contains_key(&grant.lease) {
             return None;
         }
-        self.held.insert(grant.lease, Held { job: grant.job, needs: grant.needs, stage: Stage::Running, touches: 0 });
+        let held = Held { job: grant.job, needs: grant.needs, stage: Stage::Running, touches: 0, named: false };
+        self.held.insert(grant.lease, held);
         Some(Order::Run(grant))
     }
 

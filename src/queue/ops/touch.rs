@@ -12,20 +12,29 @@ use crate::queue::{
     step::{Step, Writer},
 };
 
-/// reserved → running; for what runs already, the repeat of a start.
+/// reserved → running; for what runs already, the repeat of a start, which may say where it runs.
 pub fn start(step: &mut Step, id: JobId, host: Option<&str>, pid: Option<u32>) {
     let job = step.live(id).expect("its lease was found");
-    if !matches!(job.current_op().status, OpStatus::Reserved(_)) {
-        return;
+    if matches!(job.current_op().status, OpStatus::Reserved(_)) {
+        step.change(id, |job, writer| {
+            job.start(writer.clocks.wall);
+            place(job, host, pid);
+            renew(held(job), writer.clocks.cluster);
+        });
+    } else if host.is_some() || pid.is_some() {
+        step.renew(id, |job, _| place(job, host, pid));
     }
-    step.change(id, |job, writer| {
-        job.start(writer.clocks.wall);
-        let lease = job.current_op_mut().status.lease_mut().expect("a started op is held");
-        if host.is_some() || pid.is_some() {
-            lease.holder = Arc::new(moved(&lease.holder, host, pid));
-        }
-        renew(lease, writer.clocks.cluster);
-    });
+}
+
+fn held(job: &mut Job) -> &mut Lease {
+    job.current_op_mut().status.lease_mut().expect("its lease was found")
+}
+
+fn place(job: &mut Job, host: Option<&str>, pid: Option<u32>) {
+    if host.is_some() || pid.is_some() {
+        let lease = held(job);
+        lease.holder = Arc::new(moved(&lease.holder, host, pid));
+    }
 }
 
 fn moved(holder: &Holder, host: Option<&str>, pid: Option<u32>) -> Holder {
@@ -41,8 +50,7 @@ fn moved(holder: &Holder, host: Option<&str>, pid: Option<u32>) -> Holder {
 pub fn touch(step: &mut Step, id: JobId, action: &LeaseAction) {
     let LeaseAction::Touch { log, log_seq, progress, checkpoint } = action else { panic!("only touches come here") };
     let news = step.renew(id, |job, writer| {
-        let lease = job.current_op_mut().status.lease_mut().expect("its lease was found");
-        renew(lease, writer.clocks.cluster);
+        renew(held(job), writer.clocks.cluster);
         add_log(job, writer, log, *log_seq)
     });
     if let Some(progress) = progress {
