@@ -23,7 +23,7 @@ use std::{
 use crate::queue::limits::{POOL_SIZE_MAX, check_queue};
 
 pub use refusal::ConfigError;
-pub use typed::Overrides;
+pub use typed::{Overrides, Pool, Raft};
 
 /// What a node is told before it starts. The replicated membership and settings count more than this once they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +144,9 @@ impl Config {
             api: advertised("api", typed.advertise_api.or(file.advertise_api), &listen.api, id, own)?,
             peer: advertised("peer", typed.advertise_peer.or(file.advertise_peer), &listen.peer, id, own)?,
         };
-        let (timing, pool_timeout_ms) = timing(typed.profile, &file.raft)?;
-        let names = names(file.names.unwrap_or_default(), &members, &advertise);
+        let raft = typed.raft.or(file.raft);
+        let (timing, pool_timeout_ms) = timing(&raft)?;
+        let names = names(typed.names.or(file.names).unwrap_or_default(), &members, &advertise);
         let data_dir = required(typed.data_dir.or(file.data_dir), "data_dir")?;
         Ok(Self {
             id,
@@ -154,9 +155,9 @@ impl Config {
             names,
             members,
             init_if_new: typed.init_if_new,
-            pool: pool_seed(file.pool, &timing, pool_timeout_ms)?,
+            pool: pool_seed(typed.pool.or(file.pool), &timing, pool_timeout_ms)?,
             timing,
-            crash_hint: file.raft.crash_hint.unwrap_or(true),
+            crash_hint: raft.crash_hint.unwrap_or(true),
             scratch_dir: typed.scratch_dir.or(file.scratch_dir).unwrap_or_else(|| data_dir.join("scratch")),
             data_dir,
             shell: shell(typed.shell.or(file.shell))?,
@@ -322,8 +323,8 @@ fn names(typed: Vec<String>, members: &[Member], advertise: &Addresses) -> BTree
 }
 
 /// The timers and the pool time-out of the profile, with single values laid over the timers.
-fn timing(profile: Option<String>, typed: &typed::Raft) -> Result<(Timing, u64), ConfigError> {
-    let name = profile.or_else(|| typed.profile.clone()).unwrap_or_else(|| "lan".to_owned());
+fn timing(typed: &typed::Raft) -> Result<(Timing, u64), ConfigError> {
+    let name = typed.profile.clone().unwrap_or_else(|| "lan".to_owned());
     let Some((_, base, pool_timeout_ms)) = PROFILES.iter().find(|(known, ..)| *known == name) else {
         return Err(ConfigError::UnknownProfile { name });
     };

@@ -221,6 +221,48 @@ fn override_flag_beats_variable_beats_file() {
 }
 
 #[test]
+fn override_variable_counts_for_every_key_of_the_file() {
+    let before = load(FILE).expect("valid");
+    for (name, value) in [
+        ("RAFTQ_NODE_ID", "2"),
+        ("RAFTQ_DATA_DIR", "elsewhere"),
+        ("RAFTQ_SCRATCH_DIR", "/tmp/scratch"),
+        ("RAFTQ_SHELL", "/bin/sh"),
+        ("RAFTQ_NAMES", "queue.example, q"),
+        ("RAFTQ_POOL_SIZE", "7"),
+        ("RAFTQ_POOL_QUEUES", "a,b"),
+        ("RAFTQ_POOL_ACTIVE", "true"),
+        ("RAFTQ_POOL_TIMEOUT_MS", "9000"),
+        ("RAFTQ_PROFILE", "wan"),
+        ("RAFTQ_HEARTBEAT_MS", "50"),
+        ("RAFTQ_ELECTION_MIN_MS", "300"),
+        ("RAFTQ_ELECTION_MAX_MS", "500"),
+        ("RAFTQ_CRASH_HINT", "false"),
+        ("RAFTQ_LOG", "debug"),
+        ("RAFTQ_LOG_FORMAT", "json"),
+        ("RAFTQ_INIT_IF_NEW", "yes"),
+    ] {
+        let variables = Overrides::from_variables(|asked| (asked == name).then(|| value.into())).expect("valid");
+        let file = if name == "RAFTQ_NODE_ID" {
+            FILE.replace("api = \"127.0.0.1:7401\"\npeer = \"127.0.0.1:7501\"\n\n", "")
+        } else {
+            FILE.into()
+        };
+        assert_ne!(parse(&file, variables).expect("valid"), before, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn override_of_the_pool_lies_over_single_keys() {
+    let file = format!("{FILE}\n[pool]\nsize = 2\nqueues = [\"a\"]\n");
+    let flags = Overrides { pool: Pool { size: Some(3), ..Pool::default() }, ..Overrides::default() };
+    let config = parse(&file, flags).expect("valid");
+    assert_eq!((config.pool.size, config.pool.active, config.pool.queues), (3, true, vec!["a".to_owned()]));
+    let flags = Overrides { pool: Pool { queues: Some(vec!["-x".into()]), ..Pool::default() }, ..Overrides::default() };
+    assert!(matches!(parse(&file, flags), Err(ConfigError::BadQueue { .. })));
+}
+
+#[test]
 fn override_variable_that_is_no_number_is_refused() {
     let error = Overrides::from_variables(|name| (name == "RAFTQ_NODE_ID").then(|| "one".into())).expect_err("refused");
     assert_eq!(error.to_string(), "RAFTQ_NODE_ID=one is not a number; correct or unset the variable");

@@ -1,6 +1,9 @@
 //! What was typed: the file's keys, the variables, the flags. No meaning yet; unknown names are refused here.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::Deserialize;
 
@@ -36,18 +39,20 @@ pub(super) struct Member {
     pub peer: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// In the file and over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Pool {
+pub struct Pool {
     pub active: Option<bool>,
     pub size: Option<u32>,
     pub queues: Option<Vec<String>>,
     pub timeout_ms: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// In the file and over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Raft {
+pub struct Raft {
     pub profile: Option<String>,
     pub heartbeat_ms: Option<u64>,
     pub election_min_ms: Option<u64>,
@@ -73,7 +78,10 @@ pub struct Overrides {
     pub advertise_peer: Option<String>,
     pub scratch_dir: Option<PathBuf>,
     pub shell: Option<String>,
-    pub profile: Option<String>,
+    /// Client names, beside those that follow from the addresses.
+    pub names: Option<Vec<String>>,
+    pub pool: Pool,
+    pub raft: Raft,
     pub log_level: Option<String>,
     pub log_format: Option<String>,
     pub init_if_new: bool,
@@ -101,7 +109,7 @@ impl Overrides {
 
     pub(super) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         Ok(Self {
-            id: variable("RAFTQ_NODE_ID").map(|text| number("RAFTQ_NODE_ID", &text)).transpose()?,
+            id: read(&variable, "RAFTQ_NODE_ID", number)?,
             data_dir: variable("RAFTQ_DATA_DIR").map(PathBuf::from),
             api: variable("RAFTQ_API"),
             peer: variable("RAFTQ_PEER"),
@@ -109,10 +117,12 @@ impl Overrides {
             advertise_peer: variable("RAFTQ_ADVERTISE_PEER"),
             scratch_dir: variable("RAFTQ_SCRATCH_DIR").map(PathBuf::from),
             shell: variable("RAFTQ_SHELL"),
-            profile: variable("RAFTQ_PROFILE"),
+            names: variable("RAFTQ_NAMES").map(|text| list(&text)),
+            pool: Pool::from_variables(&variable)?,
+            raft: Raft::from_variables(&variable)?,
             log_level: variable("RAFTQ_LOG"),
             log_format: variable("RAFTQ_LOG_FORMAT"),
-            init_if_new: variable("RAFTQ_INIT_IF_NEW").map_or(Ok(false), |text| switch("RAFTQ_INIT_IF_NEW", &text))?,
+            init_if_new: read(&variable, "RAFTQ_INIT_IF_NEW", switch)?.unwrap_or(false),
         })
     }
 
@@ -127,7 +137,9 @@ impl Overrides {
             advertise_peer: self.advertise_peer.or(below.advertise_peer),
             scratch_dir: self.scratch_dir.or(below.scratch_dir),
             shell: self.shell.or(below.shell),
-            profile: self.profile.or(below.profile),
+            names: self.names.or(below.names),
+            pool: self.pool.or(below.pool),
+            raft: self.raft.or(below.raft),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
             init_if_new: self.init_if_new || below.init_if_new,
@@ -135,7 +147,63 @@ impl Overrides {
     }
 }
 
-fn number(name: &'static str, text: &str) -> Result<u64, ConfigError> {
+impl Pool {
+    fn from_variables(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            active: read(variable, "RAFTQ_POOL_ACTIVE", switch)?,
+            size: read(variable, "RAFTQ_POOL_SIZE", number)?,
+            queues: variable("RAFTQ_POOL_QUEUES").map(|text| list(&text)),
+            timeout_ms: read(variable, "RAFTQ_POOL_TIMEOUT_MS", number)?,
+        })
+    }
+
+    pub(super) fn or(self, below: Self) -> Self {
+        Self {
+            active: self.active.or(below.active),
+            size: self.size.or(below.size),
+            queues: self.queues.or(below.queues),
+            timeout_ms: self.timeout_ms.or(below.timeout_ms),
+        }
+    }
+}
+
+impl Raft {
+    fn from_variables(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            profile: variable("RAFTQ_PROFILE"),
+            heartbeat_ms: read(variable, "RAFTQ_HEARTBEAT_MS", number)?,
+            election_min_ms: read(variable, "RAFTQ_ELECTION_MIN_MS", number)?,
+            election_max_ms: read(variable, "RAFTQ_ELECTION_MAX_MS", number)?,
+            crash_hint: read(variable, "RAFTQ_CRASH_HINT", switch)?,
+        })
+    }
+
+    pub(super) fn or(self, below: Self) -> Self {
+        Self {
+            profile: self.profile.or(below.profile),
+            heartbeat_ms: self.heartbeat_ms.or(below.heartbeat_ms),
+            election_min_ms: self.election_min_ms.or(below.election_min_ms),
+            election_max_ms: self.election_max_ms.or(below.election_max_ms),
+            crash_hint: self.crash_hint.or(below.crash_hint),
+        }
+    }
+}
+
+/// A variable with a meaning of its own; `None` where it is not set.
+fn read<T>(
+    variable: &impl Fn(&str) -> Option<String>,
+    name: &'static str,
+    meaning: fn(&'static str, &str) -> Result<T, ConfigError>,
+) -> Result<Option<T>, ConfigError> {
+    variable(name).map(|text| meaning(name, &text)).transpose()
+}
+
+/// Parts between commas.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(|part| part.trim().to_owned()).collect()
+}
+
+fn number<T: FromStr>(name: &'static str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|_| ConfigError::BadVariable { name, text: text.to_owned(), wanted: "a number" })
 }
 
