@@ -79,4 +79,5 @@ mod state;
 #[cfg(test)]
 mod testing;
 
+pub use ops::restore::Restoration;
 pub use state::State;

@@ -53,7 +53,7 @@ fn run_due(step: &mut Step, piece: usize) -> usize {
 }
 
 /// The lease ends by itself: back to the queue if it was only reserved, lost if it was started.
-fn expire_lease(step: &mut Step, id: JobId) {
+pub fn expire_lease(step: &mut Step, id: JobId) {
     let lease = step.change(id, |job, writer| {
         let started = !matches!(job.current_op().status, OpStatus::Reserved(_));
         if started {

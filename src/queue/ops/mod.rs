@@ -22,6 +22,7 @@ pub mod pause;
 pub mod pool;
 pub mod priority;
 pub mod release;
+pub mod restore;
 pub mod schedule;
 pub mod settings;
 pub mod submit;

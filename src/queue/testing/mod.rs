@@ -17,6 +17,7 @@ use super::{
     ids::{ClusterMs, Index, WallMs},
     invariants,
     job::Office,
+    ops::restore::Restoration,
     state::State,
 };
 pub use memory::Memory;
@@ -48,12 +49,24 @@ impl Bench {
         self.index.0 += 1;
         let entry = Entry { clocks: self.clocks, office: self.office, requests };
         let applied = self.state.apply(&self.rows, self.index, &entry);
+        self.store();
+        applied
+    }
+
+    /// What a restored backup begins with.
+    pub fn restore(&mut self, restoration: &Restoration) -> u64 {
+        self.index = restoration.index;
+        let ended = self.state.restore(&self.rows, restoration);
+        self.store();
+        ended
+    }
+
+    fn store(&mut self) {
         self.rows.store(self.state.take_changes());
         invariants::check(&self.state);
         let loaded = State::load(&self.rows);
         invariants::check(&loaded);
         assert!(loaded.is_same(&self.state), "loaded:\n{loaded:#?}\nlive:\n{:#?}", self.state);
-        applied
     }
 
     pub fn advance(&mut self, ms: u64) {

@@ -12,8 +12,9 @@ use crate::queue::{
         Autoarchive, CancelHow, Command, Edit, Free, Key, LeaseAction, LeaseItem, PoolChange, Report, SettingsChange,
         WorkerChange,
     },
-    ids::{JobId, LeaseId, Priority, WallMs},
+    ids::{Index, JobId, LeaseId, Priority, WallMs},
     job::{Json, Office},
+    ops::restore::Restoration,
     query::Listing,
     rows::{Row, RowKey, Rows},
 };
@@ -39,6 +40,7 @@ mod scripts {
         failure,
         release,
         expire,
+        restore,
         cancel,
         kick,
         bury,
@@ -97,6 +99,7 @@ impl Script {
                 self.bench.office = Office { term, node, incarnation };
                 String::new()
             }
+            "restore" => self.restore(args)?,
             "job" => self.jobs(&words::ids(&text(args)?)?),
             "jobs" => self.jobs(&self.bench.state.ids(Listing::default(), JobId(0), 100)),
             "list" => self.list(args)?,
@@ -110,6 +113,17 @@ impl Script {
             }
             _ => return Ok(None),
         }))
+    }
+
+    fn restore(&mut self, args: &mut Words) -> Parsed<String> {
+        let restoration = Restoration {
+            index: Index(number(args)?),
+            wall: self.bench.clocks.wall,
+            last_job: JobId(args.lookup_parse("last_job")?.unwrap_or(0)),
+            last_lease: LeaseId(args.lookup_parse("last_lease")?.unwrap_or(0)),
+            paused: args.lookup_parse("paused")?.unwrap_or(false),
+        };
+        Ok(format!("{} leases ended\n", self.bench.restore(&restoration)))
     }
 
     fn jobs(&self, ids: &[JobId]) -> String {
