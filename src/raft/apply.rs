@@ -268,7 +268,8 @@ fn apply_work(hot: &mut Hot, index: u64, work: &Entry, chunk: &mut Chunk) -> Ans
     Answers(applied.answers)
 }
 
-fn roll(hash: u128, index: u64, payload: &[u8], answers: &Answers) -> u128 {
+/// The state hash after an entry (P9).
+pub(super) fn roll(hash: u128, index: u64, payload: &[u8], answers: &Answers) -> u128 {
     let mut hasher = Xxh3::new();
     hasher.update(&hash.to_le_bytes());
     hasher.update(&index.to_le_bytes());

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub struct Inner {
     pub stop: Stop,
     /// Held by whoever changes the membership.
     pub changing: tokio::sync::Mutex<()>,
+    /// A backup is being restored here, or was. Changed and read under the lock of `identity`.
+    pub restoring: AtomicBool,
     pub leadership: watch::Sender<Leadership>,
     pub space: watch::Sender<Space>,
     /// What the last comparison with the members' said of this node's wall clock; none while it has not led.
@@ -149,13 +151,33 @@ impl Inner {
 
     /// Writes down which cluster this disk belongs to, for good.
     pub fn join(&self, cluster: ClusterId) -> Result<(), PeerRefusal> {
-        self.change_identity(|identity| identity.cluster = Some(cluster))
+        self.change_identity(|identity| match identity.cluster.replace(cluster) {
+            Some(own) if own != cluster => Err(PeerRefusal::OtherCluster),
+            _ => Ok(()),
+        })
     }
 
-    fn change_identity(&self, change: impl FnOnce(&mut Identity)) -> Result<(), PeerRefusal> {
+    /// As [`Inner::join`], for another who forms a cluster. Not while this node restores one, and not once it is a voter of
+    /// one: whoever still invites then began before that, and must not go on.
+    fn accept(&self, invitation: Invitation) -> Result<(), PeerRefusal> {
+        self.change_identity(|identity| match identity.cluster.replace(invitation.cluster) {
+            Some(own) if own != invitation.cluster => Err(PeerRefusal::OtherCluster),
+            _ if self.restoring.load(Ordering::SeqCst) => Err(PeerRefusal::OtherCluster),
+            _ if self.voters().contains(&self.options.id) => Err(PeerRefusal::OtherCluster),
+            _ => Ok(()),
+        })
+    }
+
+    fn change_identity(
+        &self,
+        change: impl FnOnce(&mut Identity) -> Result<(), PeerRefusal>,
+    ) -> Result<(), PeerRefusal> {
         let mut identity = self.identity.lock().expect("no holder of this lock panics");
         let mut changed = identity.clone();
-        change(&mut changed);
+        change(&mut changed)?;
+        if changed == *identity {
+            return Ok(());
+        }
         let state = self.replica.store();
         self.data.identify_as(&self.log_db, &state, &changed).map_err(|error| {
             self.stop.because(StopReason::Disk(error.to_string()));
@@ -183,11 +205,7 @@ impl Inner {
 
     pub(super) async fn invited(self: &Arc<Self>, invitation: Invitation) -> Result<(), PeerRefusal> {
         let this = Arc::clone(self);
-        let joining = tokio::task::spawn_blocking(move || match this.identity().cluster {
-            None => this.join(invitation.cluster),
-            Some(own) if own == invitation.cluster => Ok(()),
-            Some(_) => Err(PeerRefusal::OtherCluster),
-        });
+        let joining = tokio::task::spawn_blocking(move || this.accept(invitation));
         joining.await.map_err(|e| PeerRefusal::Failed(e.to_string()))?
     }
 
@@ -201,7 +219,10 @@ impl Inner {
     /// Stops for good: the id is spent, and a start under it is refused from now on.
     pub(super) fn retire(&self) {
         // If it cannot be written down, the members will say so again at the next start.
-        drop(self.change_identity(|identity| identity.removed = true));
+        drop(self.change_identity(|identity| {
+            identity.removed = true;
+            Ok(())
+        }));
         self.stop.because(StopReason::Removed);
     }
 

@@ -47,6 +47,14 @@ pub enum MembershipError {
     NotPristine { id: u64, peer: String },
     #[error("a cluster is formed already")]
     AlreadyFormed,
+    #[error(
+        "this node has begun to form a cluster; finish that with `raftq cluster init`, or start it with an empty data directory"
+    )]
+    FormingBegun,
+    #[error(
+        "a restore was begun on this node and interrupted; repeat it here, or start the node with an empty data directory"
+    )]
+    RestoreBegun,
     #[error("this node is not among the founding members of its configuration; it waits to be added")]
     NotFounder,
     #[error("id {id} was used before; ids are never used twice, give the new node another one")]
@@ -71,6 +79,9 @@ impl Inner {
         let _changing = self.changing.try_lock().map_err(|_| MembershipError::Busy)?;
         if self.is_formed() {
             return Err(MembershipError::AlreadyFormed);
+        }
+        if self.restore_was_interrupted() {
+            return Err(MembershipError::RestoreBegun);
         }
         let (members, begun) = self.unformed_founders().await?;
         // A formation that was interrupted goes on under the id it chose.
@@ -199,7 +210,7 @@ impl Inner {
     }
 
     /// The founders, all of which answer and none of which has a membership, and the cluster they were invited to if any.
-    async fn unformed_founders(&self) -> Outcome<(BTreeMap<u64, Member>, Option<ClusterId>)> {
+    pub(super) async fn unformed_founders(&self) -> Outcome<(BTreeMap<u64, Member>, Option<ClusterId>)> {
         let own = self.identity();
         let (mut members, mut begun) = (BTreeMap::new(), own.cluster);
         for founder in &self.options.founders {
@@ -230,7 +241,7 @@ impl Inner {
         probed.map_err(|error| MembershipError::Unreachable { peer: peer.to_owned(), reason: error.to_string() })
     }
 
-    async fn invite(&self, id: u64, member: &Member, invitation: Invitation) -> Outcome<()> {
+    pub(super) async fn invite(&self, id: u64, member: &Member, invitation: Invitation) -> Outcome<()> {
         let invited: Result<(), CallError> = self.ask((id, member), path::INVITE, &invitation, PROBE_TIMEOUT).await;
         let peer = member.peer.clone();
         invited.map_err(|error| match error {

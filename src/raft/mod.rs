@@ -39,6 +39,7 @@
 //! and forwards nothing: a node that does not lead says who does.
 
 mod apply;
+mod backup;
 mod batch;
 mod belonging;
 mod crash_hint;
@@ -55,6 +56,7 @@ mod options;
 mod peer;
 mod reads;
 mod replica;
+mod restore;
 mod rpc;
 mod snapshot;
 mod snapshot_file;
@@ -69,6 +71,7 @@ mod wall_clock;
 /// Where the Raft library logs.
 pub const RAFT_LOG_TARGET: &str = "openraft";
 
+pub use backup::{Backup, BackupError, BackupSummary, examine};
 pub use batch::{Committed, ProposeError};
 pub use inner::Leader;
 pub use membership::MembershipError;
@@ -76,6 +79,9 @@ pub use node::{Node, OpenError, View};
 pub use options::{Founder, NodeOptions, RaftOptions};
 pub use reads::{Consistency, ReadError};
 pub use replica::{AppliedBatch, AppliedEntry, Reading};
+pub use restore::{Incoming, RestoreError, RestoreOptions, Restored};
+pub use snapshot::SnapshotFile;
+pub use snapshot_file::SnapshotError;
 pub use state_rows::PinnedRows;
 pub use status::{LeaderInfo, Leadership, MemberStatus, Role, Space, Status, SyncStatus};
 pub use stop::StopReason;

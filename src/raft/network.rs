@@ -29,7 +29,6 @@ use crate::{
     storage::ClusterId,
 };
 
-const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// Between two tries to reach a peer that is not there: it should be found soon after it is back.
 const BACKOFF: Duration = Duration::from_millis(200);
 
@@ -207,25 +206,5 @@ fn snapshot_frames(prologue: &SnapshotPrologue, file: SnapshotFile) -> impl Stre
     let prologue = codec::encode(Format::PEER, prologue);
     let length = u32::try_from(prologue.len()).expect("a prologue is small").to_be_bytes();
     let head = stream::iter([Ok(Bytes::from([&length[..], &prologue].concat()))]);
-    let pieces = stream::try_unfold(0, move |at| {
-        let file = file.clone();
-        async move {
-            if at >= file.bytes {
-                return Ok(None);
-            }
-            let piece =
-                tokio::task::spawn_blocking(move || read_piece(&file, at)).await.map_err(io::Error::other)??;
-            let next = at + piece.len() as u64;
-            Ok::<_, io::Error>(Some((piece, next)))
-        }
-    });
-    head.chain(pieces)
-}
-
-fn read_piece(file: &SnapshotFile, at: u64) -> io::Result<Bytes> {
-    use std::os::unix::fs::FileExt;
-    let left = usize::try_from(file.bytes - at).unwrap_or(usize::MAX);
-    let mut piece = vec![0; left.min(SNAPSHOT_CHUNK_BYTES)];
-    file.file.read_exact_at(&mut piece, at)?;
-    Ok(Bytes::from(piece))
+    head.chain(file.pieces())
 }

@@ -3,11 +3,13 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures::Stream;
 use openraft::async_runtime::WatchReceiver;
 use tokio::{
     net::TcpListener,
@@ -18,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     apply::{Applier, ApplyThread},
+    backup::{Backup, BackupError},
     batch::{self, Committed, Proposals, ProposeError},
     crash_hint,
     inner::{Inner, Raft},
@@ -30,6 +33,7 @@ use super::{
     peer::Peers,
     reads::{self, Consistency, ReadError, ReadIndexes},
     replica::{AppliedBatch, Reading, Replica},
+    restore::{Incoming, RestoreError, RestoreOptions, Restored},
     rpc,
     snapshot::Snapshots,
     state_machine::StateMachine,
@@ -143,6 +147,7 @@ impl Node {
             peers,
             stop,
             changing: tokio::sync::Mutex::new(()),
+            restoring: AtomicBool::new(false),
             leadership: watch::Sender::new(leadership),
             space: watch::Sender::new(Space::Plenty),
             wall_clock: watch::Sender::new(None),
@@ -355,11 +360,37 @@ impl Node {
     /// Asks for a snapshot now, and waits until one that covers the present index is there.
     pub async fn snapshot_now(&self, deadline: Instant) -> Result<u64, MembershipError> {
         let applied = *self.inner.replica.index().borrow();
-        self.inner.snapshot().await;
-        let wait = self.inner.raft.wait(Some(deadline.saturating_duration_since(Instant::now())));
-        let built = wait.metrics(|metrics| metrics.snapshot.is_some_and(|id| id.index >= applied), "snapshot");
-        built.await.map_err(|e| MembershipError::Deadline(e.to_string()))?;
+        self.inner.snapshot_reaching(applied, deadline).await?;
         Ok(applied)
+    }
+
+    /// A snapshot to take away, as fresh as `consistency` says.
+    ///
+    /// # Errors
+    /// No leader confirmed it, or no snapshot was finished, before `deadline`.
+    pub async fn backup(&self, consistency: Consistency, deadline: Instant) -> Result<Backup, BackupError> {
+        let index = self.view(consistency, 0, deadline).await?.look(|reading| reading.index());
+        self.inner.backup(index, deadline).await
+    }
+
+    /// Writes a backup that arrives in pieces down; it is looked at by [`Node::restore`].
+    pub async fn receive_backup(
+        &self,
+        pieces: impl Stream<Item = std::io::Result<Bytes>>,
+    ) -> Result<Incoming, RestoreError> {
+        self.inner.receive_backup(pieces).await
+    }
+
+    /// Forms a new cluster of the founding members with the state of `backup`. Goes on if the caller goes away.
+    ///
+    /// # Errors
+    /// The backup is damaged, a founder is missing or not pristine: nothing was changed.
+    pub async fn restore(&self, backup: Incoming, options: RestoreOptions) -> Result<Restored, RestoreError> {
+        let (inner, cancel) = (Arc::clone(&self.inner), self.cancel.clone());
+        let stops = || Err(RestoreError::Failed("the node stops".to_owned()));
+        let restoring =
+            self.tasks.spawn(async move { cancel.run_until_cancelled(inner.restore(backup, options)).await });
+        restoring.await.ok().flatten().unwrap_or_else(stops)
     }
 
     /// Stops in order: hands over if it leads, ends Raft, then the threads, then the databases.

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+use futures::{Stream, stream};
 use openraft::storage::RaftSnapshotBuilder;
 
 use super::{
@@ -23,6 +25,8 @@ use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, 
 
 /// Rows written at once while a snapshot is installed.
 const INSTALL_BATCH_BYTES: usize = 4 << 20;
+/// A snapshot is read in pieces of this size where it is sent.
+const PIECE_BYTES: usize = 1 << 20;
 const CURRENT: &str = "current.snapshot";
 
 /// A finished snapshot. The open file stays readable when a newer one takes its name.
@@ -58,6 +62,29 @@ impl SnapshotFile {
         let file = File::open(&path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path, file: Arc::new(file), bytes })
+    }
+
+    /// The whole file, read off the runtime's threads.
+    pub fn pieces(self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+        stream::try_unfold(0, move |at| {
+            let file = self.clone();
+            async move {
+                if at >= file.bytes {
+                    return Ok(None);
+                }
+                let piece = tokio::task::spawn_blocking(move || file.piece(at)).await.map_err(io::Error::other)??;
+                let next = at + piece.len() as u64;
+                Ok::<_, io::Error>(Some((piece, next)))
+            }
+        })
+    }
+
+    fn piece(&self, at: u64) -> io::Result<Bytes> {
+        use std::os::unix::fs::FileExt;
+        let left = usize::try_from(self.bytes - at).unwrap_or(usize::MAX);
+        let mut piece = vec![0; left.min(PIECE_BYTES)];
+        self.file.read_exact_at(&mut piece, at)?;
+        Ok(Bytes::from(piece))
     }
 }
 
@@ -150,7 +177,10 @@ impl Snapshots {
     fn load(&self, meta: &SnapshotMeta, path: &Path) -> io::Result<Hot> {
         let mut state_name = self.state_name.lock().expect("no holder of this lock panics");
         let next = state_name.next();
-        let identity = self.identity.lock().expect("no holder of this lock panics").clone();
+        let mut identity = self.identity.lock().expect("no holder of this lock panics").clone();
+        // A pristine node that installs one restores a backup: from the moment that this store counts it belongs there.
+        identity.cluster =
+            identity.cluster.or(Some(snapshot_file::read_header(path).map_err(io::Error::other)?.cluster));
         let store = self.data.create_state(next, &identity, FAMILIES)?;
         let header = fill(&store, path).map_err(io::Error::other)?;
         if header.meta() != *meta {
@@ -161,6 +191,13 @@ impl Snapshots {
         self.data.point_at(next)?;
         *state_name = next;
         Ok(hot)
+    }
+
+    /// An empty state store that takes no part in anything; the next start would remove what is left of it.
+    pub(super) fn scratch_store(&self) -> Result<Store, StorageError> {
+        let name = self.state_name.lock().expect("no holder of this lock panics").next();
+        let identity = self.identity.lock().expect("no holder of this lock panics").clone();
+        self.data.create_state(name, &identity, FAMILIES)
     }
 
     /// Gives a finished file the name of the current snapshot, unless that one reaches further: a snapshot may arrive from
@@ -224,7 +261,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-fn fill(store: &Store, path: &Path) -> Result<Header, SnapshotError> {
+pub(super) fn fill(store: &Store, path: &Path) -> Result<Header, SnapshotError> {
     let (mut batch, mut bytes) = (Batch::new(), 0);
     let write = |batch: Batch| store.write(batch, Synced::No).map_err(io_error);
     let (header, _) = snapshot_file::read(path, &mut |family, key, value| {

@@ -47,6 +47,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// The rolling state hash and the index it stands at.
     pub hash: (u64, u128),
+    /// The last entry at which all members remember their hash, and this node's there.
+    pub mark: Option<(u64, u128)>,
     pub disk: DiskSpace,
     pub space: Space,
     pub sync: SyncStatus,
@@ -114,6 +116,7 @@ impl Inner {
             quorum_acked_age_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),
             members: self.members(),
             hash,
+            mark: summary.mark,
             disk: crate::storage::disk_space(self.data.path()).unwrap_or_default(),
             space: *self.space.borrow(),
             sync: self.sync_status(),

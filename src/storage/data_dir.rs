@@ -146,6 +146,8 @@ impl DataDir {
     fn identify(&self, log: &Store, state: &Store, node: u64) -> Result<Identity, StorageError> {
         let path = self.0.clone();
         let identity = match (Identity::read(log)?, Identity::read(state)?) {
+            // A snapshot that was installed into a pristine node brought the cluster along; the log store was to hear it next.
+            (Some(log), Some(state)) if log.disk == state.disk && log.cluster.is_none() => state,
             (Some(log), Some(state)) if log.disk == state.disk => log,
             (Some(_), Some(_)) => {
                 let reason = "they carry different disk ids".to_owned();

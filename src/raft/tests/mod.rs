@@ -5,6 +5,7 @@ mod crash;
 mod determinism;
 mod disk;
 mod members;
+mod restores;
 mod snapshots;
 mod suite;
 
