@@ -25,6 +25,8 @@ use crate::{
     worker::{self, Supervisor},
 };
 
+/// Reading a backup takes no node.
+pub use crate::raft::{BackupSummary, examine as examine_backup};
 pub use error::ServerError;
 pub use shutdown::Phase;
 

@@ -1,4 +1,9 @@
-//! `raftq cluster`: form it, look at it, change its members.
+//! `raftq cluster`: form it, look at it, change its members, take it away and bring it back.
+
+mod backup;
+mod compare;
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -63,11 +68,29 @@ enum ClusterCommand {
     },
     /// Write a snapshot on the leader now
     Snapshot,
+    /// Write all that the cluster holds to a file
+    #[command(after_help = "Examples:\n  raftq cluster backup --out queue-2026-11-21.raftq")]
+    Backup(backup::BackupArgs),
+    /// Form a new cluster with what a backup holds
+    #[command(
+        after_help = "Every founding node must run with an empty data directory and without --init-if-new.\n\nExamples:\n  raftq cluster restore queue-2026-11-21.raftq\n  raftq cluster restore queue-2026-11-21.raftq --after-job 48231 --resume"
+    )]
+    Restore(backup::RestoreArgs),
+    /// Read a backup to its end and say what it holds; without a file, compare the members' states
+    #[command(after_help = "Examples:\n  raftq cluster verify queue-2026-11-21.raftq\n  raftq cluster verify")]
+    Verify {
+        /// What `cluster backup` wrote; no node is asked
+        file: Option<PathBuf>,
+    },
 }
 
 pub async fn run(context: &Context, args: ClusterArgs) -> Outcome {
     let answer = match args.what {
         ClusterCommand::Status => return status(context).await,
+        ClusterCommand::Backup(args) => return backup::backup(context, &args).await,
+        ClusterCommand::Restore(args) => return backup::restore(context, &args).await,
+        ClusterCommand::Verify { file: Some(file) } => return backup::verify(context, &file),
+        ClusterCommand::Verify { file: None } => return compare::members(context).await,
         ClusterCommand::Init => context.post("/v1/cluster/init", &json!({})).await?,
         ClusterCommand::Add { id, api, peer, promote } => {
             let member = json!({ "id": id, "api": api, "peer": peer, "promote": promote });

@@ -153,7 +153,7 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     /// Form, inspect and change the cluster
     #[command(
-        after_help = "Examples:\n  raftq cluster status\n  raftq cluster transfer 2\n  raftq cluster replace 3 4 --api 10.0.0.4:7401 --peer 10.0.0.4:7501"
+        after_help = "Examples:\n  raftq cluster status\n  raftq cluster transfer 2\n  raftq cluster replace 3 4 --api 10.0.0.4:7401 --peer 10.0.0.4:7501\n  raftq cluster backup --out queue.raftq\n  raftq cluster verify queue.raftq\n  raftq cluster restore queue.raftq"
     )]
     Cluster(cluster::ClusterArgs),
     /// Why a job is not running

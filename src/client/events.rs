@@ -9,11 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{
-    Call, Client, ClientError, Tries, path_with_query,
-    transport::{Answer, NoAnswer},
-    verdict::{self, Verdict},
-};
+use super::{Call, Client, ClientError, path_with_query};
 
 /// One event as the node sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,37 +82,7 @@ impl Events {
     async fn open(&self) -> Result<Incoming, ClientError> {
         let query: Vec<_> = self.from.iter().map(|from| ("from", from.clone())).collect();
         let call = Call::read(path_with_query("/v1/events", &query), Instant::now() + PATIENCE);
-        let shared = &self.client.shared;
-        let mut tries = Tries::new(shared, &call, None);
-        loop {
-            let node = shared.nodes.current();
-            let request = call.request(&node, &tries.headers())?;
-            let head = tokio::time::timeout_at(tries.attempt_end(), shared.transport.open(request)).await;
-            let outcome = match head.unwrap_or_else(|_| Err(NoAnswer::Lost("no answer in time".into()))) {
-                Ok(response) if response.status().is_success() => {
-                    shared.nodes.reached(&node);
-                    return Ok(response.into_body());
-                }
-                Ok(response) => Answer::collect(response, tries.attempt_end()).await,
-                Err(no_answer) => Err(no_answer),
-            };
-            match verdict::of(&call, outcome) {
-                Verdict::Follow(leader) => {
-                    shared.nodes.prefer(leader);
-                    tries.followed().await?;
-                }
-                Verdict::Again(why) => {
-                    shared.nodes.avoid(&node, why.heard());
-                    tries.failed(why).await?;
-                }
-                Verdict::Refused(error) => return Err(ClientError::Refused(error)),
-                Verdict::Broken(message) => return Err(ClientError::Protocol { server: node.to_string(), message }),
-                Verdict::Answer(_) => {
-                    let message = "an answer in place of a stream".to_owned();
-                    return Err(ClientError::Protocol { server: node.to_string(), message });
-                }
-            }
-        }
+        Ok(self.client.open(call).await?.into_body())
     }
 }
 

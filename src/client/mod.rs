@@ -20,6 +20,7 @@
 mod call;
 mod error;
 mod events;
+mod files;
 mod key;
 mod lane;
 mod nodes;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 pub use call::{Call, Consistency, path_segment, path_with_query};
 pub use error::ClientError;
 pub use events::{Event, Events};
+pub use files::Download;
 pub use hyper::Method;
 pub use lane::{Lane, LaneAnswer, LaneRequest};
 pub use transport::Answer;

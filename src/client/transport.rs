@@ -91,7 +91,7 @@ impl Transport {
 }
 
 /// hyper wraps the operating system's words several times; the innermost are the ones a person knows.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

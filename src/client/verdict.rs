@@ -76,8 +76,13 @@ fn leader_of(answer: &Answer) -> Option<Authority> {
     Authority::parse(leader.as_str().or_else(|| leader["api"].as_str())?)
 }
 
+/// What a node says went wrong.
+pub(super) fn error_of(answer: &Answer) -> Option<ErrorBody> {
+    serde_json::from_slice(&answer.body).ok().map(|ErrorEnvelope { error }| error)
+}
+
 fn refusal(call: &Call, answer: &Answer) -> Verdict {
-    let Ok(ErrorEnvelope { error }) = serde_json::from_slice(&answer.body) else {
+    let Some(error) = error_of(answer) else {
         return Verdict::Broken(format!("status {} without an error body", answer.status.as_u16()));
     };
     match &*error.code {

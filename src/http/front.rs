@@ -104,7 +104,7 @@ impl Front {
     }
 }
 
-fn read_failure(error: ReadError) -> Failure {
+pub fn read_failure(error: ReadError) -> Failure {
     match error {
         ReadError::NoLeader => Failure::no_leader(),
         ReadError::Behind { .. } => Failure::timeout(),

@@ -14,8 +14,8 @@ use super::{Front, failure::Failure, guard, handlers};
 
 pub fn router(front: &Arc<Front>) -> Router {
     use handlers::{
-        archive, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, schedules, settings,
-        stats, submit, verbs, wait, why, workers,
+        archive, backup, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, schedules,
+        settings, stats, submit, verbs, wait, why, workers,
     };
     Router::new()
         .route("/v1/jobs", post(submit::submit).get(list::list))
@@ -56,6 +56,8 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
         .route("/v1/cluster/transfer", post(cluster::transfer))
         .route("/v1/cluster/snapshot", post(cluster::snapshot))
+        .route("/v1/cluster/backup", get(backup::backup))
+        .route("/v1/cluster/restore", post(backup::restore))
         .route("/", get(contract::page))
         .route("/v1/openapi.json", get(contract::openapi))
         .route("/healthz", get(health::live))

@@ -26,7 +26,7 @@ pub async fn status(call: Call) -> Result<Reply, Failure> {
     let pool = look(&view, pool_view);
     let status = call.front.node.status();
     let members: Vec<Value> = status.members.iter().map(member).collect();
-    let (hash_index, hash) = status.hash;
+    let hash = |(index, hash): (u64, u128)| json!({ "index": index, "value": format!("{hash:032x}") });
     Ok(Reply::json(&json!({
         "cluster": status.cluster.map(|cluster| cluster.to_string()),
         "id": status.id,
@@ -36,7 +36,8 @@ pub async fn status(call: Call) -> Result<Reply, Failure> {
         "problem": status.problem,
         "applied": status.applied,
         "committed": status.committed,
-        "hash": { "index": hash_index, "value": format!("{hash:032x}") },
+        "hash": hash(status.hash),
+        "mark": status.mark.map(hash),
         "feature_level": FEATURE_LEVEL,
         "members": members,
         "pool": pool.value,
@@ -127,16 +128,19 @@ pub async fn snapshot(call: Call) -> Result<Reply, Failure> {
 }
 
 async fn done<T>(call: &Call, outcome: Result<T, MembershipError>) -> Result<T, Failure> {
-    let error = match outcome {
-        Ok(value) => return Ok(value),
-        Err(error) => error,
-    };
-    let message = error.to_string();
-    Err(match error {
-        MembershipError::NotLeader { leader: Some(leader) } => {
-            call.elsewhere(LeaderInfo { id: leader.id, api: leader.member.api }).await
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(MembershipError::NotLeader { leader: Some(leader) }) => {
+            Err(call.elsewhere(LeaderInfo { id: leader.id, api: leader.member.api }).await)
         }
-        MembershipError::NotLeader { leader: None } => Failure::no_leader(),
+        Err(error) => Err(membership_failure(&error)),
+    }
+}
+
+pub fn membership_failure(error: &MembershipError) -> Failure {
+    let message = error.to_string();
+    match error {
+        MembershipError::NotLeader { .. } => Failure::no_leader(),
         MembershipError::Busy => Failure::new("busy", message),
         MembershipError::Unknown { .. } => Failure::new("not_found", message),
         MembershipError::Deadline(_) | MembershipError::Behind { .. } => Failure::new("timeout", message),
@@ -144,6 +148,8 @@ async fn done<T>(call: &Call, outcome: Result<T, MembershipError>) -> Result<T, 
         | MembershipError::OtherNode { .. }
         | MembershipError::NotPristine { .. }
         | MembershipError::AlreadyFormed
+        | MembershipError::FormingBegun
+        | MembershipError::RestoreBegun
         | MembershipError::NotFounder
         | MembershipError::IdSpent { .. }
         | MembershipError::LastVoter { .. } => Failure::new("conflict", message),
@@ -151,5 +157,5 @@ async fn done<T>(call: &Call, outcome: Result<T, MembershipError>) -> Result<T, 
             tracing::warn!(%message, "a change of the members failed");
             Failure::internal()
         }
-    })
+    }
 }

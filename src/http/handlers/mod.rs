@@ -1,6 +1,7 @@
 //! One file for each family of routes.
 
 pub mod archive;
+pub mod backup;
 pub mod bulk;
 pub mod claim;
 pub mod cluster;

@@ -89,6 +89,12 @@ impl Call {
         self
     }
 
+    /// The same with another value for a header that it has already.
+    pub fn replacing(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.retain(|(given, _)| *given != name);
+        self.header(name, value)
+    }
+
     /// How long one attempt may take.
     pub fn within(self, attempt: Duration) -> Self {
         Self { attempt, ..self }
