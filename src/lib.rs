@@ -11,6 +11,8 @@ pub mod codec;
 pub mod raft;
 pub mod storage;
 
+pub mod json;
+
 pub mod api;
 pub mod http;
 

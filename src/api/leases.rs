@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     claim::{ClaimRequest, ClaimedJob},
     error::ErrorBody,
+    raw::take_in,
     submit::decode_spec,
 };
 use crate::queue::{
@@ -133,8 +134,8 @@ impl LeaseItem {
             "touch" => LeaseAction::Touch {
                 log: lines(self.log),
                 log_seq: self.log_seq,
-                progress: self.progress.map(json),
-                checkpoint: self.checkpoint.map(json),
+                progress: json("progress", self.progress)?,
+                checkpoint: json("checkpoint", self.checkpoint)?,
             },
             "finish" => self.finish()?,
             "release" => LeaseAction::Release { delay_ms: self.delay_ms.unwrap_or(0), reason: self.reason },
@@ -148,7 +149,7 @@ impl LeaseItem {
         let report = Box::new(self.take_report());
         match self.outcome.as_deref() {
             Some("success") => Ok(LeaseAction::Success {
-                result: self.result.map(json),
+                result: json("result", self.result)?,
                 jobs: self.jobs.iter().map(|raw| decode_spec(raw.get().as_bytes())).collect(),
                 atomic_children: self.atomic_children,
                 report,
@@ -218,8 +219,8 @@ impl LeaseItem {
     }
 }
 
-fn json(raw: Box<RawValue>) -> Json {
-    Json(raw.into())
+fn json(field: &'static str, raw: Option<Box<RawValue>>) -> Result<Option<Json>, FieldFault> {
+    raw.map(take_in).transpose().map_err(|message| (field, message))
 }
 
 fn lines(log: Vec<LogEntry>) -> Vec<(Box<str>, Box<str>)> {

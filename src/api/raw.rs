@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::queue::job::Json;
+use crate::{json, queue::job::Json};
 
 /// JSON text, written as it came. It was checked when it was taken in.
 #[derive(Clone, Copy)]
@@ -17,6 +17,12 @@ impl Serialize for Raw<'_> {
             Err(_) => serializer.serialize_str(&self.0.0),
         }
     }
+}
+
+/// Takes it in. The error says what no reader could read.
+pub(super) fn take_in(raw: Box<RawValue>) -> Result<Json, String> {
+    json::check(raw.get()).map_err(|error| format!("this is not JSON that can be kept: {error}"))?;
+    Ok(Json(raw.into()))
 }
 
 /// An owned copy, for answers that are built before they are written.

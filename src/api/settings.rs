@@ -6,16 +6,22 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::claim::FreeSpec;
-use crate::queue::{
-    command::{SettingsChange, WorkerChange},
-    job::Json,
-    settings,
+use crate::{
+    json,
+    queue::{
+        command::{SettingsChange, WorkerChange},
+        job::Json,
+        refusal::Refusal,
+        settings,
+    },
 };
 
 /// PUT /v1/limits/{name}; `null` for no limit.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
+    // A default of serde's would take a body that forgets it for a removal.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub max: Option<u32>,
 }
 
@@ -104,10 +110,11 @@ pub struct WorkerRequest {
 const WORKER_TTL_MS_DEFAULT: u64 = 60_000;
 
 impl WorkerRequest {
-    pub fn into_queue(mut self, id: Arc<str>) -> WorkerChange {
+    pub fn into_queue(mut self, id: Arc<str>) -> Result<WorkerChange, Refusal> {
         let ttl_ms = self.ttl_ms.take().unwrap_or(WORKER_TTL_MS_DEFAULT);
         let resources = self.resources.map(Into::into);
         let info = serde_json::to_string(&self).expect("plain JSON");
-        WorkerChange::Put { id, info: Json(info.into()), ttl_ms, resources }
+        json::check(&info).map_err(|message| Refusal::invalid("metadata", message))?;
+        Ok(WorkerChange::Put { id, info: Json(info.into()), ttl_ms, resources })
     }
 }

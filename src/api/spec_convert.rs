@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     exec::{ExecArgs, SleepArgs},
+    raw::take_in,
     spec::{Body, Depends, NeedsSpec, OpSpec, Spec},
 };
 use crate::queue::{
@@ -167,7 +168,7 @@ fn limit(text: &str) -> (std::sync::Arc<str>, Option<u32>) {
 
 fn meta(raw: Box<RawValue>) -> Result<Json, Refusal> {
     match raw.get().starts_with('{') {
-        true => Ok(Json(raw.into())),
+        true => take_in(raw).map_err(|message| Refusal::invalid("meta", message)),
         false => Err(Refusal::invalid("meta", "meta is a JSON object")),
     }
 }
@@ -267,7 +268,7 @@ impl OpSpec {
         if let Some(args) = self.args {
             let checked: ExecArgs = decode_args(&args)?;
             checked.check().map_err(|(field, message)| fault(&format!("args.{field}"), message))?;
-            return Ok(Payload::Args(Json(args.into())));
+            return kept_args(args);
         }
         let args = ExecArgs {
             argv: self.argv,
@@ -289,7 +290,7 @@ impl OpSpec {
             (Some(args), None) => {
                 let checked: SleepArgs = decode_args(&args)?;
                 checked.check().map_err(|(field, message)| fault(&format!("args.{field}"), message))?;
-                Ok(Payload::Args(Json(args.into())))
+                kept_args(args)
             }
             (None, Some(seconds)) => {
                 let args = SleepArgs { seconds };
@@ -303,7 +304,7 @@ impl OpSpec {
     fn opaque_payload(self) -> Result<Payload, FieldFault> {
         match (self.args, self.body) {
             (Some(_), Some(_)) => Err(fault("body", "give args or body, not both")),
-            (Some(args), None) => Ok(Payload::Args(Json(args.into()))),
+            (Some(args), None) => kept_args(args),
             (None, Some(Body::Text(text))) => Ok(Payload::Text(text)),
             (None, Some(Body::Binary(bytes))) => Ok(Payload::Binary(Bytes::from(bytes))),
             (None, None) => Ok(Payload::Args(Json("null".into()))),
@@ -324,6 +325,10 @@ fn decode_args<T: serde::de::DeserializeOwned>(args: &RawValue) -> Result<T, Fie
         Refusal::Invalid { field, message } => fault(&format!("args.{field}"), message),
         other => fault("args", other.to_string()),
     })
+}
+
+fn kept_args(args: Box<RawValue>) -> Result<Payload, FieldFault> {
+    take_in(args).map(Payload::Args).map_err(|message| fault("args", message))
 }
 
 fn encode_args<T: serde::Serialize>(args: &T) -> Payload {

@@ -202,3 +202,30 @@ fn archive_takes_an_age_or_all() {
     assert_eq!(field_of(archive("{}").unwrap_err()), "age_s");
     assert_eq!(field_of(archive(r#"{"all": true, "after": "x"}"#).unwrap_err()), "after");
 }
+
+/// Passed on unread, it would make whole listings and claims unreadable.
+#[test]
+fn json_that_no_reader_could_read_is_refused_where_it_comes_in() {
+    for bad in ["1e400", r#""\ud800""#, &"[".repeat(120), &format!("{}{}", "[".repeat(120), "]".repeat(120))] {
+        let nested = bad.starts_with('[');
+        for field in ["args", "meta"] {
+            let text = format!(r#"{{"kind":"k","{field}":{{"x":{bad}}}}}"#);
+            let field = if nested && !bad.ends_with(']') { "body" } else { field };
+            assert_eq!(refused_field(&text), field, "{text}");
+        }
+        for (field, verb) in [
+            ("result", r#""do":"finish","outcome":"success""#),
+            ("checkpoint", r#""do":"touch""#),
+            ("progress", r#""do":"touch""#),
+        ] {
+            let text = format!(r#"{{"items":[{{"job":1,"lease":1,{verb},"{field}":{bad}}}]}}"#);
+            let request = decode::<LeasesRequest>(text.as_bytes());
+            let refusal = match request {
+                Err(refusal) => refusal,
+                Ok(request) => LeasesRequest::items_into_queue(request.items).expect_err(&text),
+            };
+            let expected = if nested && !bad.ends_with(']') { "body".to_owned() } else { format!("items[0].{field}") };
+            assert_eq!(field_of(refusal), expected, "{text}");
+        }
+    }
+}

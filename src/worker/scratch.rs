@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::json;
+
 /// With both ends of both streams these stay below the 2 MiB that a job may have in all (design 3, limits).
 pub const RESULT_BYTES_MAX: u64 = 512 * 1024;
 pub const JOBS_BYTES_MAX: u64 = 1024 * 1024;
@@ -107,7 +109,7 @@ impl Scratch {
     pub fn written(&self) -> Result<Written, String> {
         let result = read_text("result file", &self.result_file(), RESULT_BYTES_MAX)?.filter(|text| !is_blank(text));
         if let Some(text) = &result {
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| format!("result file: {error}"))?;
+            json::check(text).map_err(|error| format!("result file: {error}"))?;
         }
         let jobs = read_text("jobs file", &self.jobs_file(), JOBS_BYTES_MAX)?.unwrap_or_default();
         Ok(Written { result, jobs: jobs.lines().filter(|line| !is_blank(line)).map(str::to_owned).collect() })
@@ -170,6 +172,7 @@ mod tests {
     fn written_refuses_what_breaks_it() {
         for (result, jobs, because) in [
             (&b"{"[..], &b""[..], "result file: EOF"),
+            (b"1e400", b"", "result file: number out of range"),
             (b"\xff", b"", "result file: not UTF-8"),
             (&[b'1'; RESULT_BYTES_MAX as usize + 1], b"", "result file: over"),
             (b"", &[b'1'; JOBS_BYTES_MAX as usize + 1], "jobs file: over"),

@@ -39,7 +39,7 @@ fn describe(state: &State, id: &str, worker: &Worker, now: ClusterMs) -> Value {
 
 pub async fn put(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
     let request: WorkerRequest = call.decode()?;
-    let committed = call.propose(Command::Worker(request.into_queue(id.as_str().into()))).await?;
+    let committed = call.propose(Command::Worker(request.into_queue(id.as_str().into())?)).await?;
     Ok(Reply::json(&json!({ "id": id })).at(committed.index))
 }
 
