@@ -74,14 +74,10 @@ async fn execute(
         return Report::failure(reason, false, error);
     }
     let report = match until_ended(run, &scratch, ended).await {
-        Some(ended) => collect(shared, ended, scratch).await,
+        Some(ended) => collect(shared, run, ended, scratch).await,
         None => Report::failure(Reason::LostContact, true, "the link to the supervisor has ended"),
     };
-    Report {
-        checkpoint: report.checkpoint.or_else(|| run.last_checkpoint()),
-        shell: matches!(exec.what, What::Shell(_)).then(|| shared.options.shell.to_string()),
-        ..report
-    }
+    Report { shell: matches!(exec.what, What::Shell(_)).then(|| shared.options.shell.to_string()), ..report }
 }
 
 async fn take_scratch(shared: &Arc<Shared>, checkpoint: Option<Vec<u8>>) -> io::Result<Scratch> {
@@ -114,19 +110,22 @@ async fn until_ended(run: &Run, scratch: &Arc<Scratch>, mut ended: oneshot::Rece
 }
 
 /// Reads what the command wrote. Most write nothing, and cost nothing here.
-async fn collect(shared: &Arc<Shared>, ended: Ended, scratch: Arc<Scratch>) -> Report {
+async fn collect(shared: &Arc<Shared>, run: &Run, ended: Ended, scratch: Arc<Scratch>) -> Report {
     if !ended.has_files {
         give_back(shared, scratch);
         return Report::of(ended, || Ok(Written::default()));
     }
     let files = scratch.clone();
-    let collected = blocking(move || {
-        let report = Report::of(ended, || files.written());
-        Report { checkpoint: files.checkpoint(), ..report }
-    });
-    let report = collected.await;
+    let collected = blocking(move || (files.checkpoint(), Report::of(ended, || files.written()))).await;
     clean(shared, scratch).await;
-    report.unwrap_or_else(|error| Report::failure(Reason::LostContact, true, error.to_string()))
+    match collected {
+        Ok((checkpoint, report)) => {
+            // What it wrote last, often just before it died.
+            checkpoint.into_iter().for_each(|checkpoint| run.checkpoint_read(checkpoint));
+            report
+        }
+        Err(error) => Report::failure(Reason::LostContact, true, error.to_string()),
+    }
 }
 
 /// For the next attempt. A directory that cannot be emptied is given up.

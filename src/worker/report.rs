@@ -30,7 +30,6 @@ pub struct Report {
     pub result: Option<String>,
     /// Specs of jobs to submit with the finish, one JSON text each, unparsed.
     pub jobs: Vec<String>,
-    pub checkpoint: Option<Vec<u8>>,
     pub pid: Option<i32>,
     /// The shell that ran it, where one did.
     pub shell: Option<String>,
@@ -59,7 +58,6 @@ impl Report {
             peak_ram_mb: 0,
             result: None,
             jobs: Vec::new(),
-            checkpoint: None,
             pid: None,
             shell: None,
         }

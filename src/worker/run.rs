@@ -40,6 +40,11 @@ impl Updates {
         *self == Self::default()
     }
 
+    /// Whether there is something that only a touch can tell, and not the end of an attempt.
+    pub fn wants_touch(&self) -> bool {
+        self.progress.is_some() || self.checkpoint.is_some()
+    }
+
     fn take_line(&mut self, line: &str) {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("log", text) => self.log.push(text.to_owned()),
@@ -162,10 +167,6 @@ impl Run {
             state.updates.checkpoint = Some(checkpoint);
             self.changed.notify_one();
         }
-    }
-
-    pub fn last_checkpoint(&self) -> Option<Vec<u8>> {
-        self.state().last_checkpoint.clone()
     }
 
     /// `None` if too many wait already, or no process has been asked for.

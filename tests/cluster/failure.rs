@@ -137,3 +137,17 @@ pub fn last_attempt(job: &Value) -> Value {
     let attempts = job["ops"][0]["history"].as_array().unwrap_or_else(|| panic!("no attempts in {job}"));
     attempts.last().unwrap_or_else(|| panic!("no attempt in {job}")).clone()
 }
+
+/// The command dies a moment after it has written them.
+#[test]
+fn checkpoint_and_progress_of_the_last_moment_are_kept() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let line =
+        "cat $RAFTQ_CHECKPOINT_FILE && exit; echo '::raftq progress 0.4 half'; echo 7 > $RAFTQ_CHECKPOINT_FILE; exit 1";
+    let backoff = json!({"base_ms": 100, "cap_ms": 100});
+    let id = world.submit(&json!({"shell": line, "retries": 1, "backoff": backoff}));
+    let job = world.wait_status(id, "success");
+    assert_eq!(last_attempt(&job)["stdout"], "7\n", "{job}");
+    assert_eq!(job["progress"], json!({"fraction": 0.4, "text": "half"}));
+}

@@ -30,7 +30,7 @@ pub fn finish(report: &Report, rest: Updates, number: u64) -> LeaseItem {
         Outcome::Success => LeaseItem {
             outcome: Some("success".into()),
             result: report.result.clone().and_then(|text| RawValue::from_string(text).ok()),
-            jobs: report.jobs.iter().filter_map(|text| RawValue::from_string(text.clone()).ok()).collect(),
+            jobs: report.jobs.iter().filter_map(|text| child(text)).collect(),
             ..finished(report, rest, number)
         },
         Outcome::Failure(Reason::Interrupted) => release(),
@@ -41,6 +41,11 @@ pub fn finish(report: &Report, rest: Updates, number: u64) -> LeaseItem {
             ..finished(report, rest, number)
         },
     }
+}
+
+/// A line that is no JSON goes as a string, which is no spec either: so it is refused in its place, as by the pool.
+fn child(line: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(line.to_owned()).ok().or_else(|| raw(line.into()))
 }
 
 /// In place of a finish that the queue refuses: the job must not be run again and again for it.

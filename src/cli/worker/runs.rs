@@ -140,18 +140,24 @@ impl Runs {
         true
     }
 
-    /// What to tell of a run that has ended; nothing if the lease was lost.
-    pub fn ended(&mut self, lease: LeaseId, report: &Report) -> Option<LeaseItem> {
-        let held = self.held.get_mut(&lease)?;
+    /// What to tell of a run that has ended, in this order; nothing if the lease was lost.
+    pub fn ended(&mut self, lease: LeaseId, report: &Report) -> Vec<LeaseItem> {
+        let Some(held) = self.held.get_mut(&lease) else { return Vec::new() };
         if held.lost {
             self.held.remove(&lease);
-            return None;
+            return Vec::new();
+        }
+        let mut rest = held.handle.take_updates();
+        let mut items = Vec::new();
+        if rest.wants_touch() {
+            held.log_seq += 1;
+            items.push(outcome::touch(std::mem::take(&mut rest), held.log_seq));
         }
         held.log_seq += 1;
-        let item = outcome::finish(report, held.handle.take_updates(), held.log_seq);
+        items.push(outcome::finish(report, rest, held.log_seq));
         held.ended = true;
         held.touch_at = Boottime::NEVER;
-        Some(LeaseItem { job: held.job, lease, ..item })
+        items.into_iter().map(|item| LeaseItem { job: held.job, lease, ..item }).collect()
     }
 
     /// Touches that are due, and those of commands that have something to say if `gathered`.

@@ -230,7 +230,11 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             }
             News::Ended(lease, report) => {
                 self.name(lease);
-                let rest = self.runs.take_updates(lease);
+                let mut rest = self.runs.take_updates(lease);
+                if rest.wants_touch() {
+                    let updates = std::mem::take(&mut rest);
+                    self.table.touch(lease, |number| outcome::touch(updates, number));
+                }
                 let read_spec = self.options.read_spec;
                 if self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec)) {
                     self.tried_index = 0;

@@ -39,6 +39,10 @@ pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal
             job.succeed(writer.clocks.wall);
         }
         let rest = !job.status().is_final();
+        if rest && !canceling {
+            // It was for another attempt of this op: the next op begins at its own beginning.
+            writer.changes.delete(RowKey::Checkpoint(id));
+        }
         if rest && (canceling || lease.cancel_after) {
             job.cancel_rest(writer.clocks.wall);
         }
