@@ -5,8 +5,8 @@
 //!   Node ──► office: do we lead, by a majority's last answer? ──┬──► tick    time goes through the log
 //!                 │ proof                                       ├──► schedule  takes slots when their time has come
 //!                 │                                             ├──► pool    runs the jobs of its queues
-//!                 ▼                                             └──► seed    settings of a new cluster
-//!             supervisor
+//!                 ▼                                             ├──► seed    settings of a new cluster
+//!             supervisor                                        └──► register  what this machine has
 //! ```
 //!
 //! Each duty derives what there is to do from the state when its office begins; effects of applied entries only tell it when to
@@ -22,6 +22,7 @@ mod bench;
 mod node;
 mod office;
 pub mod pool;
+mod register;
 mod schedule;
 mod seed;
 #[cfg(test)]
@@ -70,7 +71,7 @@ impl Duties {
             queue: queue.clone(),
             runner: runner.clone(),
             live: live.clone(),
-            options,
+            options: options.clone(),
             mode: mode_now,
             condition,
             stop: stop.clone(),
@@ -79,6 +80,7 @@ impl Duties {
         tasks.spawn(office::watch_office(queue.clone(), runner, office, stop.clone()));
         tasks.spawn(tick::run(queue.clone(), clock.clone(), office_now.clone()));
         tasks.spawn(schedule::run(queue.clone(), clock, office_now.clone()));
+        tasks.spawn(register::run(queue.clone(), options, office_now.clone()));
         tasks.spawn(seed::run(queue, seed, office_now.clone()));
         tasks.spawn(pool.run(office_now.clone()));
         Self { stop, tasks, handover: Handover::new(office_now, mode, condition_now), live }

@@ -8,10 +8,11 @@ use super::{
     door::Queue,
 };
 use crate::queue::{
-    command::{CancelHow, Command, PoolChange},
+    command::{CancelHow, Command, PoolChange, SettingsChange},
     ids::JobId,
     job::{Needs, Status},
     schedule::Next,
+    query::HeldBy,
 };
 
 /// A bench with a pool of this size that leads.
@@ -130,6 +131,22 @@ async fn pool_counts_grants_whose_answer_was_lost() {
     let last = stage.bench.submit_sleep(0.0);
     stage.bench.reaches(last, Status::Success).await;
     assert_eq!(stage.bench.status(third), Status::Queued);
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_is_in_the_registry_from_when_it_leads() {
+    let stage = Stage::new(2);
+    let known = || stage.bench.look(|state, _| state.workers().get("pool-1").and_then(|worker| worker.resources));
+    poll(|| known().is_some_and(|free| free.cores_milli == Some(2_000)), "the pool is in the registry").await;
+    let too_large = stage.bench.submit_sleep_with(0.0, Needs { cores_milli: 2_001, ..Needs::default() }, None);
+    let why = stage.bench.look(|state, _| state.held_by(too_large));
+    assert_eq!(why, [HeldBy::NoFittingWorker]);
+    let first = stage.bench.submit_sleep(0.0);
+    stage.bench.reaches(first, Status::Success).await;
+    stage.bench.apply(Command::Settings(SettingsChange { bury_impossible: Some(true), ..SettingsChange::default() }));
+    stage.bench.reaches(too_large, Status::Buried).await;
+    assert!(stage.bench.look(|state, _| state.workers()["pool-1"].is_pool()), "and no heartbeat keeps it there");
     stage.duties.stop().await;
 }
 

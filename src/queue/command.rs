@@ -144,7 +144,7 @@ pub enum Wanted {
 }
 
 /// What a claimer has left to give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Free {
     pub cores_milli: Option<u64>,
     pub ram_mb: Option<u64>,
@@ -290,6 +290,19 @@ pub struct Slot {
 /// The registry of workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerChange {
-    Put { id: Arc<str>, info: Json, ttl_ms: u64, resources: Option<Free> },
-    Remove { id: Arc<str> },
+    Put {
+        id: Arc<str>,
+        info: Json,
+        ttl_ms: u64,
+        resources: Option<Free>,
+    },
+    Remove {
+        id: Arc<str>,
+    },
+    /// The machine of a member's pool, put when the member begins to lead. It stays known until it is removed.
+    Pool {
+        id: Arc<str>,
+        info: Json,
+        resources: Free,
+    },
 }

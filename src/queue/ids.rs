@@ -44,6 +44,8 @@ number! {
 }
 
 impl ClusterMs {
+    pub const NEVER: ClusterMs = ClusterMs(u64::MAX);
+
     /// The moment `ms` later. Saturates: a deadline that far away never comes.
     pub fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))

@@ -89,6 +89,7 @@ impl State {
             && (&self.drain, &self.pool, &self.settings) == (&other.drain, &other.pool, &other.settings)
             && (&self.paused, &self.limits) == (&other.paused, &other.limits)
             && (&self.environments, &self.schedules) == (&other.environments, &other.schedules)
-            && (&self.workers, &self.waits, &self.learned) == (&other.workers, &other.waits, &other.learned)
+            && (&self.workers, self.looks_again) == (&other.workers, other.looks_again)
+            && (&self.waits, &self.learned) == (&other.waits, &other.learned)
     }
 }

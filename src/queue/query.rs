@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     ids::{ClusterMs, JobId, Priority, WallMs},
-    job::{Dep, Hold, Job, KIND_EXEC, KIND_SLEEP, Status},
+    job::{Dep, Hold, Job, Status},
     needs::Learned,
+    ops::{impossible, worker::Offer},
     order::Lane,
     rows::{Counters, Worker},
     schedule::Schedules,
@@ -169,17 +170,16 @@ impl State {
     }
 
     fn lacks_worker(&self, job: &Job) -> Option<HeldBy> {
-        let kind = &*job.current_op().kind;
-        let for_pool = self.pool.queues.contains(&job.shape.queue) && matches!(kind, KIND_EXEC | KIND_SLEEP);
-        if for_pool && self.pool.active && self.pool.size > 0 {
-            return None;
-        }
+        let is_for_pool = impossible::is_for_pool(self, &job.current_op().kind, &job.shape);
+        let pool_works = self.pool.active && self.pool.size > 0;
+        let pool_is_known = self.workers.offers().any(|offer| offer.is_pool);
         let needs = self.needs(&job.shape);
-        let fits = |worker: &Worker| worker.resources.is_none_or(|free| free.fits(&needs));
-        if self.workers.known().values().any(fits) {
+        let fits = |offer: &Offer| offer.resources.is_none_or(|free| free.fits(&needs));
+        let by_pool = is_for_pool && pool_works;
+        if by_pool && !pool_is_known || impossible::offers(self, by_pool).any(fits) {
             return None;
         }
-        if for_pool { Some(HeldBy::PoolInactive) } else { Some(HeldBy::NoFittingWorker) }
+        if is_for_pool && !pool_works { Some(HeldBy::PoolInactive) } else { Some(HeldBy::NoFittingWorker) }
     }
 
     /// Jobs that a worker holds.

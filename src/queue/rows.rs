@@ -72,6 +72,8 @@ pub enum RowKey {
     Schedule(Arc<str>),
     /// What the jobs of a schedule are.
     ScheduleSpec(Arc<str>),
+    /// Workers or needs have changed: ready jobs that no worker can hold any more are to be found.
+    LookAgain,
 }
 
 impl RowKey {
@@ -103,6 +105,7 @@ impl RowKey {
             | Self::EnvironmentUses(_)
             | Self::Schedule(_)
             | Self::ScheduleSpec(_)
+            | Self::LookAgain
             | Self::EndedMinute(_)
             | Self::EndedAt(..)
             | Self::ArchivedAt(..)
@@ -147,6 +150,13 @@ pub struct Worker {
     pub expires: ClusterMs,
     pub seen_at: WallMs,
     pub resources: Option<Free>,
+}
+
+impl Worker {
+    /// Whether this is the machine of a member's pool: it is not heard of, and so never expires.
+    pub fn is_pool(&self) -> bool {
+        self.expires == ClusterMs::NEVER
+    }
 }
 
 /// What is known of an idempotency name.

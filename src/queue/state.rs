@@ -18,7 +18,7 @@ use super::{
     job::{Job, Needs, Policy, Shape},
     keys::{self, Keys},
     needs::{self, Learned},
-    ops::{self, environment::Environments, worker::Workers},
+    ops::{self, environment::Environments, impossible, worker::Workers},
     order::Order,
     rows::{Changes, Counters, Row, RowKey, Rows},
     schedule::Schedules,
@@ -43,6 +43,8 @@ pub struct State {
     /// Limit groups with a ceiling.
     pub(super) limits: BTreeMap<Arc<str>, u32>,
     pub(super) workers: Workers,
+    /// The next tick looks for ready jobs that no worker can hold.
+    pub(super) looks_again: bool,
     pub(super) environments: Environments,
     pub(super) schedules: Schedules,
     pub(super) waits: Waits,
@@ -85,7 +87,7 @@ impl State {
 
     /// When the next tick is wanted. A deadline in the past means: at once.
     pub fn next_deadline(&self) -> NextDeadline {
-        if self.waits.has_work() {
+        if self.waits.has_work() || self.looks_again {
             return NextDeadline { cluster: Some(ClusterMs(0)), wall: None };
         }
         let due = self.order.first_due().map(|(at, _)| at);
@@ -121,6 +123,7 @@ impl State {
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
+        state.looks_again = impossible::load(rows);
         state.environments = Environments::load(rows);
         state.schedules = Schedules::load(rows);
         state.waits = Waits::load(rows, &state.live);

@@ -67,6 +67,7 @@ mod kind {
     pub const ENVIRONMENT_USES: u8 = 11;
     pub const SCHEDULE: u8 = 12;
     pub const SCHEDULE_SPEC: u8 = 13;
+    pub const LOOK_AGAIN: u8 = 14;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
@@ -201,6 +202,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::EnvironmentUses(digest) => (SETTINGS, start(kind::ENVIRONMENT_USES).u128(*digest)),
         RowKey::Schedule(name) => (SETTINGS, start(kind::SCHEDULE).text(name)),
         RowKey::ScheduleSpec(name) => (SETTINGS, start(kind::SCHEDULE_SPEC).text(name)),
+        RowKey::LookAgain => (SETTINGS, start(kind::LOOK_AGAIN)),
         RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
     };
     (family, bytes.finish())
@@ -272,6 +274,7 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::SCHEDULE => text(p).map(RowKey::Schedule),
         kind::SCHEDULE_SPEC => text(p).map(RowKey::ScheduleSpec),
         kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
+        kind::LOOK_AGAIN => Some(RowKey::LookAgain),
         _ => None,
     }
 }

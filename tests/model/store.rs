@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use raftq::queue::{
-    ids::JobId,
     job::Job,
     rows::{Changes, Row, RowKey, Rows},
 };
@@ -17,7 +16,7 @@ impl Store {
     /// One stored batch.
     pub fn take(&mut self, changes: Changes) {
         for id in changes.dropped_jobs {
-            self.rows.retain(|key, _| job_of(key) != Some(id));
+            self.rows.retain(|key, _| key.job() != Some(id));
         }
         for (principal, name) in changes.dropped_names {
             let of_name = |key: &RowKey| match key {
@@ -50,43 +49,6 @@ pub enum Place {
     Live,
     Ended,
     Archived,
-}
-
-/// The job whose removal takes a row along: the key begins with its id.
-fn job_of(key: &RowKey) -> Option<JobId> {
-    match key {
-        RowKey::Live(id)
-        | RowKey::Ended(id)
-        | RowKey::Archived(id)
-        | RowKey::Spec(id)
-        | RowKey::Result(id, _)
-        | RowKey::Attempt(id, ..)
-        | RowKey::Log(id, _)
-        | RowKey::Reason(id, _)
-        | RowKey::Checkpoint(id)
-        | RowKey::Progress(id)
-        | RowKey::Waits(id) => Some(*id),
-        RowKey::KeyName(..)
-        | RowKey::KeySlot(..)
-        | RowKey::Counters
-        | RowKey::Drain
-        | RowKey::Pool
-        | RowKey::Settings
-        | RowKey::Paused(_)
-        | RowKey::Limit(_)
-        | RowKey::Learned(_)
-        | RowKey::Worker(_)
-        | RowKey::Environment(_)
-        | RowKey::EnvironmentUses(_)
-        | RowKey::Schedule(_)
-        | RowKey::ScheduleSpec(_)
-        | RowKey::EndedMinute(_)
-        | RowKey::EndedAt(..)
-        | RowKey::ArchivedAt(..)
-        | RowKey::Group(..)
-        | RowKey::Unique(..)
-        | RowKey::Waking(_) => None,
-    }
 }
 
 impl Rows for Store {

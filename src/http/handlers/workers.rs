@@ -22,7 +22,7 @@ pub async fn workers(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::json(&json!({ "workers": seen.value })).at(seen.index))
 }
 
-/// What it says of itself, and what the queue knows of it.
+/// What it says of itself, and what the queue knows of it. A pool has as many slots as the cluster's settings say.
 fn describe(state: &State, id: &str, worker: &Worker, now: ClusterMs) -> Value {
     let mut fields: Map<String, Value> = serde_json::from_str(&worker.info.0).unwrap_or_default();
     let resources = worker.resources.map(|free| {
@@ -32,7 +32,11 @@ fn describe(state: &State, id: &str, worker: &Worker, now: ClusterMs) -> Value {
     fields.insert("id".to_owned(), id.into());
     fields.insert("resources".to_owned(), resources.into());
     fields.insert("last_seen_at".to_owned(), worker.seen_at.0.into());
-    fields.insert("expires_in_ms".to_owned(), worker.expires.0.saturating_sub(now.0).into());
+    let expires_in_ms = (!worker.is_pool()).then(|| worker.expires.0.saturating_sub(now.0));
+    fields.insert("expires_in_ms".to_owned(), expires_in_ms.into());
+    if worker.is_pool() {
+        fields.insert("slots".to_owned(), state.pool().size.into());
+    }
     fields.insert("held".to_owned(), state.held(id).count().into());
     fields.into()
 }

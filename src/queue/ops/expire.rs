@@ -11,7 +11,7 @@ use crate::queue::{
     ids::JobId,
     job::{Hold, LeaseEnd, OpStatus},
     keys, limits,
-    ops::{autoarchive, release::is_canceling, worker},
+    ops::{autoarchive, impossible, release::is_canceling, worker},
     step::Step,
 };
 
@@ -24,6 +24,7 @@ pub fn tick(step: &mut Step, hold_wall: bool) -> Answer {
     }
     keys::expire(step, limits::KEY_NAMES_PIECE);
     worker::expire(step, limits::TICK_PIECE);
+    piece -= impossible::bury_ready(step, piece);
     if !hold_wall {
         piece -= run_due(step, piece);
         autoarchive::by_policy(step, piece);

@@ -7,7 +7,7 @@ use crate::queue::{
     ids::JobId,
     job::{Job, Needs},
     limits, needs,
-    ops::failure::Failure,
+    ops::{failure::Failure, impossible},
     rows::{Row, RowKey},
     step::Step,
 };
@@ -32,6 +32,7 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
     if has_changed {
         // Jobs alike, most of them in its queue, may fit now where they did not.
         step.wake(&queue);
+        impossible::look_again(step);
     }
 }
 

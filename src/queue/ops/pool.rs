@@ -4,6 +4,7 @@ use crate::queue::{
     applied::{Answer, Effect},
     command::PoolChange,
     limits,
+    ops::impossible,
     refusal::Refusal,
     rows::{Row, RowKey},
     step::Step,
@@ -23,6 +24,7 @@ pub fn pool(step: &mut Step, change: &PoolChange) -> Answer {
     if *pool != before {
         step.state.changes.put(RowKey::Pool, Row::Pool(step.state.pool.clone()));
         step.emit(Effect::SettingsChanged);
+        impossible::look_again(step);
     }
     Answer::Pool(step.state.pool.clone())
 }

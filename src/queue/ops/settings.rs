@@ -4,6 +4,7 @@ use crate::queue::{
     applied::{Answer, Effect},
     command::SettingsChange,
     limits::{self, check_range},
+    ops::impossible,
     refusal::Refusal,
     rows::{Row, RowKey},
     step::Step,
@@ -23,6 +24,7 @@ pub fn settings(step: &mut Step, change: &SettingsChange) -> Answer {
         step.state.pool.timeout_ms = timeout_ms;
         step.state.changes.put(RowKey::Pool, Row::Pool(step.state.pool.clone()));
     }
+    impossible::look_again(step);
     step.emit(Effect::SettingsChanged);
     Answer::Done
 }

@@ -1,4 +1,7 @@
 //! worker: the registry of who runs jobs; an entry expires unless it is put again.
+//!
+//! Beside them stand the machines of members' pools, which are put when the member begins to lead and do not expire: a
+//! pool is known by its node, and a heartbeat would be an entry of the log for nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +10,11 @@ use std::{
 
 use crate::queue::{
     applied::{Answer, Effect},
-    command::WorkerChange,
+    command::{Free, WorkerChange},
     ids::ClusterMs,
+    job::Json,
     limits,
+    ops::impossible,
     refusal::Refusal,
     rows::{Row, RowKey, Rows, Worker},
     step::Step,
@@ -19,6 +24,21 @@ use crate::queue::{
 pub struct Workers {
     known: BTreeMap<Arc<str>, Worker>,
     by_expiry: BTreeSet<(ClusterMs, Arc<str>)>,
+    /// What is offered, and by how many: most workers have the same to give.
+    offers: BTreeMap<Offer, u32>,
+}
+
+/// What a worker has, as far as it says, and whether it is a pool, which takes jobs of its queues only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offer {
+    pub is_pool: bool,
+    pub resources: Option<Free>,
+}
+
+impl Offer {
+    fn of(worker: &Worker) -> Self {
+        Self { is_pool: worker.is_pool(), resources: worker.resources }
+    }
 }
 
 impl Workers {
@@ -34,17 +54,32 @@ impl Workers {
 
     fn put(&mut self, id: Arc<str>, worker: Worker) {
         self.remove(&id);
-        self.by_expiry.insert((worker.expires, id.clone()));
+        if !worker.is_pool() {
+            self.by_expiry.insert((worker.expires, id.clone()));
+        }
+        *self.offers.entry(Offer::of(&worker)).or_default() += 1;
         self.known.insert(id, worker);
     }
 
     fn remove(&mut self, id: &Arc<str>) -> bool {
         let Some(worker) = self.known.remove(id) else { return false };
-        self.by_expiry.remove(&(worker.expires, id.clone()))
+        self.by_expiry.remove(&(worker.expires, id.clone()));
+        let offer = Offer::of(&worker);
+        let offering = self.offers.get_mut(&offer).expect("every worker that is known is counted");
+        *offering -= 1;
+        if *offering == 0 {
+            self.offers.remove(&offer);
+        }
+        true
     }
 
     pub fn known(&self) -> &BTreeMap<Arc<str>, Worker> {
         &self.known
+    }
+
+    /// What workers have, each once.
+    pub fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.offers.keys()
     }
 
     pub fn next_deadline(&self) -> Option<ClusterMs> {
@@ -53,25 +88,43 @@ impl Workers {
 }
 
 pub fn worker(step: &mut Step, change: &WorkerChange) -> Answer {
-    match change {
+    let put = match change {
         WorkerChange::Put { id, info, ttl_ms, resources } => {
-            if let Err(refusal) = check(step, id, &info.0, *ttl_ms) {
-                return Answer::Refused(refusal);
-            }
-            let (expires, seen_at) = (step.now().after(*ttl_ms), step.wall());
-            let worker = Worker { info: info.clone(), expires, seen_at, resources: *resources };
-            step.state.changes.put(RowKey::Worker(id.clone()), Row::Worker(Box::new(worker.clone())));
-            step.state.workers.put(id.clone(), worker);
+            let expires = step.now().after(*ttl_ms);
+            limits::check_range("ttl_ms", *ttl_ms, 1, limits::WORKER_TTL_MS_MAX)
+                .and_then(|()| put(step, id, info, expires, *resources))
         }
-        WorkerChange::Remove { id } => remove(step, id),
-    }
-    Answer::Done
+        WorkerChange::Pool { id, info, resources } => put(step, id, info, ClusterMs::NEVER, Some(*resources)),
+        WorkerChange::Remove { id } => {
+            remove(step, id);
+            Ok(())
+        }
+    };
+    put.map_or_else(Answer::Refused, |()| Answer::Done)
 }
 
-fn check(step: &Step, id: &Arc<str>, info: &str, ttl_ms: u64) -> Result<(), Refusal> {
+fn put(
+    step: &mut Step,
+    id: &Arc<str>,
+    info: &Json,
+    expires: ClusterMs,
+    resources: Option<Free>,
+) -> Result<(), Refusal> {
+    check(step, id, &info.0)?;
+    let worker = Worker { info: info.clone(), expires, seen_at: step.wall(), resources };
+    let before = step.state.workers.known.get(id).map(Offer::of);
+    // A new one may be the first that says anything.
+    if before != Some(Offer::of(&worker)) {
+        impossible::look_again(step);
+    }
+    step.state.changes.put(RowKey::Worker(id.clone()), Row::Worker(Box::new(worker.clone())));
+    step.state.workers.put(id.clone(), worker);
+    Ok(())
+}
+
+fn check(step: &Step, id: &Arc<str>, info: &str) -> Result<(), Refusal> {
     limits::check_name("id", id)?;
     limits::check_text("info", Some(info), limits::META_BYTES_MAX)?;
-    limits::check_range("ttl_ms", ttl_ms, 1, limits::WORKER_TTL_MS_MAX)?;
     let known = &step.state.workers.known;
     if known.len() >= limits::WORKERS_MAX && !known.contains_key(id) {
         let message = format!("there are {} workers already; remove some", limits::WORKERS_MAX);
@@ -84,6 +137,7 @@ fn remove(step: &mut Step, id: &Arc<str>) {
     if step.state.workers.remove(id) {
         step.state.changes.delete(RowKey::Worker(id.clone()));
         step.emit(Effect::SettingsChanged);
+        impossible::look_again(step);
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Bench, words};
 use crate::queue::{
     applied::Answer,
-    command::{CancelHow, Command},
+    command::{CancelHow, Command, Free, SettingsChange, WorkerChange},
     ids::{ClusterMs, JobId},
-    job::Status,
+    job::{Json, Status},
     limits,
     rows::{Row, RowKey, Rows},
 };
@@ -62,6 +62,33 @@ fn tick_expires_a_piece_and_the_next_one_goes_on() {
     assert_eq!(bench.state.next_deadline().cluster, Some(ClusterMs(10)));
     tick(&mut bench);
     assert_eq!(bench.state.counts()[Status::Delayed as usize], 0);
+}
+
+#[test]
+fn jobs_that_became_impossible_are_buried_in_pieces() {
+    let mut bench = Bench::default();
+    let resources = |cores| Some(Free { cores_milli: Some(cores), ..Free::default() });
+    let worker = |cores| WorkerChange::Put {
+        id: "w".into(),
+        info: Json("{}".into()),
+        ttl_ms: 1_000,
+        resources: resources(cores),
+    };
+    let policy = SettingsChange { bury_impossible: Some(true), ..SettingsChange::default() };
+    for command in [Command::Settings(policy), Command::Worker(worker(4_000))] {
+        bench.apply("tester", None, command);
+    }
+    tick(&mut bench);
+    submit(&mut bench, &vec!["queue=far cores=4000"; limits::TICK_PIECE + 7]);
+    bench.apply("tester", None, Command::Worker(worker(3_999)));
+    let buried = |bench: &Bench| bench.state.counts()[Status::Buried as usize];
+    assert_eq!(buried(&bench), 0, "no entry of a worker costs what jobs there are");
+    tick(&mut bench);
+    assert_eq!(buried(&bench), limits::TICK_PIECE);
+    assert_eq!(bench.state.next_deadline().cluster, Some(ClusterMs(0)), "the rest is due at once");
+    tick(&mut bench);
+    assert_eq!(buried(&bench), limits::TICK_PIECE + 7);
+    assert_eq!(bench.state.next_deadline().cluster, Some(ClusterMs(1_000)));
 }
 
 #[test]

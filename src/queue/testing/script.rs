@@ -54,6 +54,7 @@ mod scripts {
         children,
         needs,
         workers,
+        impossible,
         environments,
         schedules,
         reads,
@@ -339,12 +340,16 @@ fn settings(args: &mut Words) -> Parsed<SettingsChange> {
 
 fn worker(args: &mut Words) -> Parsed<WorkerChange> {
     let id: Arc<str> = text(args)?.as_str().into();
-    let Some(ttl_ms) = args.lookup_parse("ttl")? else { return Ok(WorkerChange::Remove { id }) };
+    let (ttl_ms, is_pool) = (args.lookup_parse("ttl")?, args.lookup_parse("pool")?.unwrap_or(false));
     let resources: Vec<&Argument> = args.rest_key();
     let mut free = Free::default();
     for one in &resources {
         words::free(&mut free, one.name(), &one.value)?;
     }
-    let resources = (!resources.is_empty()).then_some(free);
-    Ok(WorkerChange::Put { id, info: Json("{}".into()), ttl_ms, resources })
+    let (info, resources) = (Json("{}".into()), (!resources.is_empty()).then_some(free));
+    Ok(match ttl_ms {
+        _ if is_pool => WorkerChange::Pool { id, info, resources: free },
+        Some(ttl_ms) => WorkerChange::Put { id, info, ttl_ms, resources },
+        None => WorkerChange::Remove { id },
+    })
 }
