@@ -11,8 +11,8 @@ use crate::queue::{
     command::{CancelHow, Command, PoolChange, SettingsChange},
     ids::JobId,
     job::{Needs, Status},
-    schedule::Next,
     query::HeldBy,
+    schedule::Next,
 };
 
 /// A bench with a pool of this size that leads.

@@ -242,7 +242,7 @@ impl State {
         &self.schedules
     }
 
-    /// What resource groups have needed.
+    /// What resource groups have needed; those that have not run yet are among them.
     pub fn learned(&self) -> &BTreeMap<Arc<str>, Learned> {
         &self.learned
     }

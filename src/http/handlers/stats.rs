@@ -56,7 +56,7 @@ fn time_to_empty_ms(state: &State, ended_per_s: f64) -> Option<u64> {
 }
 
 fn learned(state: &State) -> Map<String, Value> {
-    let of = state.learned().iter();
+    let of = state.learned().iter().filter(|(_, learned)| learned.runs() > 0);
     of.map(|(group, learned)| {
         let needs = json!({ "ram_mb": learned.ram_mb(), "time_s": learned.time_s(), "runs": learned.runs() });
         (group.to_string(), needs)

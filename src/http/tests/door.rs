@@ -24,6 +24,7 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
     check(Method::GET, "/v1/jobs?colour=1", &[], "", 400, "invalid").await;
     check(Method::GET, "/v1/jobs?fields=colour", &[], "", 400, "invalid").await;
     check(Method::GET, "/v1/jobs?limit=0", &[], "", 400, "invalid").await;
+    check(Method::GET, "/v1/jobs?limit=1001", &[], "", 400, "invalid").await;
     check(Method::GET, "/v1/jobs?limit=x", &[], "", 400, "invalid").await;
     check(Method::GET, "/v1/jobs/x", &[], "", 400, "invalid").await;
     check(Method::GET, "/v1/jobs/77", &[], "", 404, "not_found").await;

@@ -7,7 +7,7 @@ use crate::queue::{
     command::Edit,
     ids::JobId,
     job::{Job, OpStatus, Shape, Spec, Status},
-    ops::{environment, submit},
+    ops::{environment, kinds, submit},
     refusal::Refusal,
     rows::{Row, RowKey},
     step::{Found, Step},
@@ -72,7 +72,7 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
     let changes = &mut step.state.changes;
     spec.environment.inspect(|digest| step.state.environments.take(changes, *digest));
     old.environment.inspect(|digest| step.state.environments.release(changes, *digest));
-    submit::create_limits(step, &spec);
+    kinds::create(step, &spec);
     let draft = submit::build(step, &spec, id);
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
     step.reshape(id, |job| {

@@ -6,13 +6,13 @@ use crate::queue::{
     command::Report,
     ids::JobId,
     job::{Job, Needs},
-    limits, needs,
+    needs,
     ops::{failure::Failure, impossible},
     rows::{Row, RowKey},
     step::Step,
 };
 
-/// Adds a run to what the job's group knows. A group too many learns nothing.
+/// Adds a run to what the job's group knows.
 pub fn learn(step: &mut Step, id: JobId, report: &Report) {
     let job = step.live(id).expect("its lease was found");
     let (queue, group) = (job.shape.queue.clone(), job.shape.resource_group.clone());
@@ -21,9 +21,6 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
         return;
     }
     let state = &mut *step.state;
-    if state.learned.len() >= limits::RESOURCE_GROUPS_MAX && !state.learned.contains_key(&group) {
-        return;
-    }
     let learned = state.learned.entry(group.clone()).or_default();
     let before = (learned.ram_mb(), learned.time_s());
     learned.add(report);

@@ -15,6 +15,7 @@ pub mod expire;
 pub mod failure;
 pub mod impossible;
 pub mod kick;
+pub mod kinds;
 pub mod learn;
 pub mod leases;
 pub mod limit;

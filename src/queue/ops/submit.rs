@@ -7,7 +7,10 @@ use crate::queue::{
     ids::{JobId, Stamp},
     job::{Dep, Hold, Job, JobRef, More, Op, Shape, Spec, When},
     limits,
-    ops::depend::{self, Target},
+    ops::{
+        depend::{self, Target},
+        kinds::{self, Kinds},
+    },
     refusal::Refusal,
     rows::{Row, RowKey},
     step::Step,
@@ -49,7 +52,7 @@ pub fn submit_batch(step: &mut Step, jobs: &[Member], atomic: bool) -> Vec<Resul
 
 fn plan(step: &Step, jobs: &[Member]) -> Plans {
     let links = depend::resolve(step, jobs);
-    let mut planner = Planner { step, new: 0, unique: BTreeMap::new(), lanes: 0, shapes: 0 };
+    let mut planner = Planner { step, new: 0, unique: BTreeMap::new(), kinds: Kinds::default() };
     let mut plans = Plans::with_capacity(jobs.len());
     for (at, (job, link)) in jobs.iter().zip(links).enumerate() {
         let plan = link.and_then(|targets| planner.plan(at, job.as_ref().map_err(Refusal::clone)?, targets));
@@ -112,8 +115,7 @@ struct Planner<'a, 's> {
     new: u64,
     /// Unique keys of members planned so far.
     unique: BTreeMap<&'a str, usize>,
-    lanes: usize,
-    shapes: usize,
+    kinds: Kinds,
 }
 
 impl<'a> Planner<'a, '_> {
@@ -141,35 +143,13 @@ impl<'a> Planner<'a, '_> {
         if state.live.len() as u64 + self.new >= max {
             return Err(Refusal::QueueFull { limit: max });
         }
-        self.check_kinds(spec)
-    }
-
-    fn check_kinds(&mut self, spec: &Spec) -> Result<(), Refusal> {
-        let state = &self.step.state;
-        if state.order.lane(&spec.queue).is_none() {
-            self.lanes += 1;
-            check_room("queues", state.order.queues().len() + self.lanes, limits::QUEUES_MAX)?;
-        }
-        if !state.shared.shapes.contains(&shape(spec)) {
-            self.shapes += 1;
-            check_room("kinds of needs and limits", state.shared.shapes.count() + self.shapes, limits::SHAPES_MAX)?;
-        }
-        let new_limits = spec.limits.iter().filter(|(name, max)| max.is_some() && !state.limits.contains_key(name));
-        check_room("limit groups", state.limits.len() + new_limits.count(), limits::LIMIT_GROUPS_MAX)
+        self.kinds.add(state, spec, shape(spec))
     }
 }
 
-/// Whether a job of this spec would find room for its queue, shape and limits.
+/// Whether a job of this spec would find room for its queue, shape and groups.
 pub fn check_room_for(step: &Step, spec: &Spec) -> Result<(), Refusal> {
-    Planner { step, new: 0, unique: BTreeMap::new(), lanes: 0, shapes: 0 }.check_kinds(spec)
-}
-
-fn check_room(what: &str, count: usize, max: usize) -> Result<(), Refusal> {
-    if count > max {
-        let message = format!("there are {max} {what} already; use those, or wait until some are no longer used");
-        return Err(Refusal::Busy { message: message.into() });
-    }
-    Ok(())
+    Kinds::default().add(step.state, spec, shape(spec))
 }
 
 fn carry_out(step: &mut Step, plans: Plans) -> Vec<Result<Submitted, Refusal>> {
@@ -236,7 +216,7 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
 fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     let id = step.next_job_id();
     let spec = depend::with_ids(signed(spec, &step.principal), on);
-    create_limits(step, &spec);
+    kinds::create(step, &spec);
     if let Some(digest) = spec.environment {
         step.state.environments.take(&mut step.state.changes, digest);
     }
@@ -251,15 +231,6 @@ fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
     step.admit(Box::new(job), deps);
     id
-}
-
-/// `"etl:5"` creates the group if it is absent.
-pub fn create_limits(step: &mut Step, spec: &Spec) {
-    for (limit, max) in &spec.limits {
-        if let Some(max) = max {
-            step.state.create_limit(limit, *max);
-        }
-    }
 }
 
 /// The dependencies of all ops, with the outcomes that are known already.

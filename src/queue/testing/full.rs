@@ -6,8 +6,8 @@ use super::words;
 use crate::queue::{
     applied::Answer,
     command::{Command, Definition, Entry, Key, Request, ScheduleChange, WorkerChange},
-    ids::Index,
-    job::{Json, LEASE_MS_MIN, Spec},
+    ids::{Index, JobId},
+    job::{Json, Spec},
     limits,
     refusal::Refusal,
     rows::{KeyName, Row, RowKey, Rows},
@@ -75,6 +75,29 @@ fn shapes_at_their_limit_refuse_one_more() {
     assert_eq!(filled.submit(limits::SHAPES_MAX..limits::SHAPES_MAX + 1, shaped)[0].code(), "busy");
 }
 
+/// What many members bring alike is one.
+#[test]
+fn batch_that_brings_the_same_many_times_takes_room_once() {
+    let mut filled = Filled::default();
+    filled.submit(0..1, |_| spec("queue=other disk=1 limits=other:1 resource_group=other"));
+    let alike = |_| spec("queue=new disk=2 limits=new:1 resource_group=new");
+    assert_eq!(filled.submit(0..limits::JOBS_PER_REQUEST_MAX, alike), []);
+}
+
+#[test]
+fn resource_groups_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let taught = |number: usize| spec(&format!("queue=q resource_group=g{number}"));
+    let half = limits::RESOURCE_GROUPS_MAX / 2;
+    assert_eq!(filled.submit(0..half, taught), []);
+    filled.run(Command::Delete { ids: (1..=half as u64).map(JobId).collect() });
+    let refused = filled.submit(half..limits::RESOURCE_GROUPS_MAX + 1, taught);
+    assert_eq!(refused.len(), 1, "those without jobs have not forgotten what they learned");
+    assert!(refused[0].code() == "busy" && refused[0].to_string().contains("resource groups"), "{refused:?}");
+    assert_eq!(filled.submit(7..8, taught), [], "a known group has room");
+    assert_eq!(filled.submit(0..1, |_| spec("")), [], "so has who names none");
+}
+
 #[test]
 fn limit_groups_at_their_limit_refuse_one_more() {
     let mut filled = Filled::default();
@@ -84,6 +107,9 @@ fn limit_groups_at_their_limit_refuse_one_more() {
     assert!(matches!(refused, Answer::Refused(why) if why.code() == "invalid"));
     assert_eq!(filled.submit(0..1, |_| spec("limits=more:1"))[0].code(), "busy");
     assert_eq!(filled.submit(0..1, |_| spec("limits=more,7:5")), [], "a group without a ceiling costs nothing");
+    filled.run(Command::Limit { name: "7".into(), max: None });
+    let refused = filled.submit(0..3, |number| spec(&format!("limits=new{number}:1")));
+    assert_eq!(refused.len(), 2, "one batch has no more room than several: {refused:?}");
 }
 
 #[test]
@@ -156,39 +182,7 @@ fn environments_at_their_limit_refuse_one_more_until_one_is_unused() {
     let named = |number: usize| Spec { environment: Some(number as u128), ..spec("") };
     assert_eq!(filled.submit(0..limits::ENVIRONMENTS_MAX, named), []);
     assert!(matches!(filled.run(environment(5_000)), Answer::Refused(why) if why.code() == "busy"));
-    filled.run(Command::Delete { ids: vec![crate::queue::ids::JobId(1)] });
+    filled.run(Command::Delete { ids: vec![JobId(1)] });
     assert_eq!(filled.run(environment(5_000)), Answer::Done);
     assert_eq!(filled.submit(0..1, named)[0].code(), "invalid", "the unused one has made room");
-}
-
-#[test]
-fn spec_beyond_a_limit_is_refused_by_name() {
-    let many = |count: usize, text: &str| vec![text; count].join(",");
-    let name = "x".repeat(limits::NAME_BYTES_MAX + 1);
-    let cases = [
-        (format!("ops={}", many(limits::OPS_MAX + 1, "exec")), "ops"),
-        (format!("depends={}", many(limits::DEPENDS_MAX + 1, "0:1")), "ops[0].depends"),
-        (format!("limits={}", many(limits::LIMITS_PER_JOB_MAX + 1, "a")), "limits"),
-        (format!("queue={}", "q".repeat(limits::QUEUE_NAME_BYTES_MAX + 1)), "queue"),
-        (format!("name={name}"), "name"),
-        (format!("unique={name}"), "unique"),
-        (format!("groups={name}"), "groups"),
-        (format!("comment={}", "x".repeat(limits::TEXT_BYTES_MAX + 1)), "comment"),
-        (format!("lease={}", LEASE_MS_MIN - 1), "lease_ms"),
-        (format!("run_at={}", u64::MAX), "run_at_ms"),
-        ("priority=9007199254740992".to_owned(), "priority"),
-    ];
-    for (text, wanted) in cases {
-        match spec(&text).check() {
-            Err(Refusal::Invalid { field, .. }) => assert_eq!(&*field, wanted),
-            other => panic!("{wanted}: {other:?}"),
-        }
-    }
-}
-
-#[test]
-fn spec_of_more_than_a_mebibyte_is_too_large() {
-    let mut large = spec("");
-    large.ops[0].payload = crate::queue::job::Payload::Text("x".repeat(limits::JOB_BYTES_MAX).into());
-    assert_eq!(large.check().unwrap_err().code(), "too_large");
 }
