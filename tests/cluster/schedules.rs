@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Process, World, eventually};
+use crate::harness::{Cluster, Process, World, eventually, stays};
 
 const SOON: Duration = Duration::from_secs(30);
 const EVERY_MS: u64 = 1_000;
@@ -51,6 +51,33 @@ fn schedule_takes_each_slot_once_through_the_death_of_leaders() {
     restarted = world.post("/v1/schedules/tick/resume", &json!({})).ok();
     assert_eq!(restarted["last"], paused["last"]);
     eventually("it goes on", SOON, || (submitted() > taken).then_some(()));
+}
+
+#[test]
+fn schedule_is_held_by_a_leader_whose_wall_clock_is_wrong() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let wrong = cluster.followers()[0];
+    wrong.kill();
+    wrong.wall_clock_off_by(365 * 24 * 3_600_000);
+    wrong.start();
+    cluster.wait_ready(wrong);
+    world.put("/v1/schedules/tick", &json!({"every_ms": EVERY_MS, "spec": world.task(1)})).ok();
+    let submitted = || world.get("/v1/schedules/tick").ok()["submitted"].as_u64().expect("a count");
+    eventually("a slot is taken", SOON, || (submitted() > 0).then_some(()));
+
+    eventually("the one with the wrong clock leads", SOON, || {
+        world.post("/v1/cluster/transfer", &json!({"to": wrong.id, "now": true}));
+        (cluster.leader().id == wrong.id).then_some(())
+    });
+    let held = submitted();
+    stays("no slot is taken", Duration::from_secs(3), || submitted() == held);
+    wrong.kill();
+    eventually("slots are taken again", SOON, || (submitted() > held).then_some(()));
+    assert!(slots(&world, "tick").is_sorted(), "none of them is a year ahead");
+    let next = world.get("/v1/schedules/tick").ok()["next_at"].as_u64().expect("a time");
+    let last = world.get("/v1/schedules/tick").ok()["last"]["slot_at"].as_u64().expect("a time");
+    assert!(next <= last + 60_000, "the schedule goes on a year later");
 }
 
 #[test]

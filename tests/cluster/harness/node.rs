@@ -28,6 +28,7 @@ pub struct Node {
     directory: PathBuf,
     /// A library that stands between the process and the C library.
     preload: Option<PathBuf>,
+    wall_offset_ms: Mutex<Option<i64>>,
     child: Mutex<Option<Child>>,
 }
 
@@ -39,12 +40,25 @@ impl Node {
 
     /// A node at addresses that are known already.
     pub fn at(id: u64, api: String, peer: String, directory: &Path) -> Self {
-        Self { id, api, peer, directory: directory.to_owned(), preload: None, child: Mutex::new(None) }
+        Self {
+            id,
+            api,
+            peer,
+            directory: directory.to_owned(),
+            preload: None,
+            wall_offset_ms: Mutex::new(None),
+            child: Mutex::new(None),
+        }
     }
 
     /// From the next start on.
     pub fn preload(&mut self, library: &Path) {
         self.preload = Some(library.to_owned());
+    }
+
+    /// Its wall clock is wrong by this, from the next start on.
+    pub fn wall_clock_off_by(&self, ms: i64) {
+        *self.wall_offset_ms.lock().expect("no test panics while it holds this") = Some(ms);
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -72,6 +86,7 @@ impl Node {
 
     fn spawn(&self, arguments: &[&str]) -> Child {
         let log = append(&self.log_path());
+        let offset = *self.wall_offset_ms.lock().expect("no test panics while it holds this");
         Command::new(env!("CARGO_BIN_EXE_raftq"))
             .arg("node")
             .arg("--config")
@@ -83,6 +98,7 @@ impl Node {
             .stdout(log.try_clone().expect("a descriptor can be duplicated"))
             .stderr(log)
             .envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)))
+            .envs(offset.iter().map(|ms| ("RAFTQ_TEST_WALL_OFFSET_MS", ms.to_string())))
             .spawn()
             .expect("the binary can be started")
     }
