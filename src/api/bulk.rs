@@ -85,6 +85,13 @@ pub struct BulkAnswer {
     pub next: Option<String>,
 }
 
+impl BulkAnswer {
+    /// Of a piece that ends here, and of which nothing is counted yet.
+    pub fn new(next: Option<JobId>) -> Self {
+        Self { next: next.map(|id| id.to_string()), ..Self::default() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkRefusal {
     pub id: JobId,

@@ -53,7 +53,7 @@ pub use raw::raw_value;
 pub use schedule::{Missed, Overlap, RunAnswer, ScheduleDefinition, ScheduleRequest, ScheduleView, TakenView};
 pub use settings::{LimitRequest, LimitView, PolicyRequest, PolicyView, WorkerRequest};
 pub use spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec};
-pub use spec_written::patched;
+pub use spec_written::Patch;
 pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_spec, decode_submission};
 pub use verbs::{
     ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,

@@ -10,35 +10,52 @@ use super::{
     spec::{Backoff, Body, Depends, NeedsSpec, OpSpec, Spec},
 };
 use crate::queue::{
+    ids::Index,
     job::{self, KIND_EXEC, KIND_SLEEP, Payload, When},
     refusal::Refusal,
 };
 
-/// `old` with the fields of a JSON merge patch: a field replaces, `null` takes away. Fields of a job's only op may be given at
-/// the job, as in a submission.
-pub fn patched(old: &job::Spec, patch: &[u8]) -> Result<job::Spec, Refusal> {
-    let changes = patch_fields(patch)?;
-    let mut fields = written_fields(old);
-    if changes.contains_key("ops") {
-        SHORT_FORM.iter().for_each(|field| drop(fields.remove(*field)));
+/// A JSON merge patch over a spec: a field replaces, `null` takes away. Fields of a job's only op may be given at the job, as
+/// in a submission. Beside the fields of a spec it has `version`: the job must still be at it.
+pub struct Patch {
+    changes: Fields,
+    pub version: Option<Index>,
+}
+
+impl Patch {
+    pub fn read(text: &[u8]) -> Result<Self, Refusal> {
+        let mut changes = patch_fields(text)?;
+        let version = changes.remove("version").map(|version| {
+            let number: Result<u64, _> = serde_json::from_str(version.get());
+            number.map(Index).map_err(|_| Refusal::invalid("version", "give the job's version as you read it"))
+        });
+        Ok(Self { changes, version: version.transpose()? })
     }
-    for (one, other) in [("argv", "shell"), ("shell", "argv"), ("delay_ms", "run_at_ms"), ("run_at_ms", "delay_ms")] {
-        if changes.contains_key(one) {
-            fields.remove(other);
+
+    pub fn over(self, old: &job::Spec) -> Result<job::Spec, Refusal> {
+        let mut fields = written_fields(old);
+        if self.changes.contains_key("ops") {
+            SHORT_FORM.iter().for_each(|field| drop(fields.remove(*field)));
         }
-    }
-    for (field, value) in changes {
-        match value.get() {
-            "null" => drop(fields.remove(&field)),
-            _ => drop(fields.insert(field, value)),
+        for (one, other) in [("argv", "shell"), ("shell", "argv"), ("delay_ms", "run_at_ms"), ("run_at_ms", "delay_ms")]
+        {
+            if self.changes.contains_key(one) {
+                fields.remove(other);
+            }
         }
+        for (field, value) in self.changes {
+            match value.get() {
+                "null" => drop(fields.remove(&field)),
+                _ => drop(fields.insert(field, value)),
+            }
+        }
+        let text = serde_json::to_vec(&fields).expect("JSON text encodes");
+        let mut new = decode::<Spec>(&text)?.into_queue()?;
+        let reasons = std::mem::take(&mut new.reasons);
+        new.reasons = old.reasons.iter().cloned().chain(reasons).collect();
+        (new.environment, new.batch_name) = (old.environment, old.batch_name.clone());
+        Ok(new)
     }
-    let text = serde_json::to_vec(&fields).expect("JSON text encodes");
-    let mut new = decode::<Spec>(&text)?.into_queue()?;
-    let reasons = std::mem::take(&mut new.reasons);
-    new.reasons = old.reasons.iter().cloned().chain(reasons).collect();
-    (new.environment, new.batch_name) = (old.environment, old.batch_name.clone());
-    Ok(new)
 }
 
 /// Fields that describe a job's only op.
@@ -152,6 +169,17 @@ mod tests {
         decode::<Spec>(text.as_bytes()).and_then(Spec::into_queue).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
     }
 
+    fn patched(old: &job::Spec, patch: &str) -> Result<job::Spec, Refusal> {
+        Patch::read(patch.as_bytes())?.over(old)
+    }
+
+    #[test]
+    fn version_is_no_field_of_the_spec() {
+        let patch = Patch::read(br#"{"version": 17, "cwd": "/b"}"#).unwrap();
+        assert_eq!((patch.version, patch.changes.len()), (Some(Index(17)), 1));
+        assert!(Patch::read(br#"{"version": "new"}"#).is_err());
+    }
+
     #[test]
     fn spec_is_read_again_as_it_was_written() {
         for text in [
@@ -161,21 +189,21 @@ mod tests {
             r#"{"ops": [{"kind": "x", "args": [1]}, {"shell": "true", "priority": 3, "depends": [[4, ["error"]]]}]}"#,
         ] {
             let old = stored(text);
-            assert_eq!(patched(&old, b"{}").unwrap(), old, "{text}");
+            assert_eq!(patched(&old, "{}").unwrap(), old, "{text}");
         }
     }
 
     #[test]
     fn patch_replaces_fields_and_null_takes_away() {
         let old = stored(r#"{"argv": ["a"], "cwd": "/a", "retries": 1, "unique": "u", "reason": "first"}"#);
-        let new = patched(&old, br#"{"cwd": "/b", "retries": 3, "unique": null, "reason": "second"}"#).unwrap();
+        let new = patched(&old, r#"{"cwd": "/b", "retries": 3, "unique": null, "reason": "second"}"#).unwrap();
         assert_eq!(new.ops[0].payload, Payload::Args(job::Json(r#"{"argv":["a"],"cwd":"/b"}"#.into())));
         assert_eq!((new.policy.retries, new.unique, new.reasons.len()), (3, None, 2));
-        let shell = patched(&old, br#"{"shell": "true"}"#).unwrap();
+        let shell = patched(&old, r#"{"shell": "true"}"#).unwrap();
         assert_eq!(shell.ops[0].payload, Payload::Args(job::Json(r#"{"shell":"true","cwd":"/a"}"#.into())));
         assert!(
-            matches!(patched(&old, br#"{"colour": 1}"#), Err(Refusal::Invalid { field, .. }) if &*field == "colour")
+            matches!(patched(&old, r#"{"colour": 1}"#), Err(Refusal::Invalid { field, .. }) if &*field == "colour")
         );
-        assert!(patched(&old, b"[]").is_err());
+        assert!(patched(&old, "[]").is_err());
     }
 }

@@ -87,6 +87,9 @@ pub struct EditArgs {
     /// A field of the spec and its new value, text or JSON: `--set cwd=/srv --set retries=3 --set needs={"ram_mb":500}`
     #[arg(long, required = true, value_name = "FIELD=VALUE", value_parser = assignment)]
     set: Vec<(String, Value)>,
+    /// Only if the job has not changed since this version of it, which `raftq show --json` tells
+    #[arg(long, value_name = "N")]
+    if_version: Option<u64>,
 }
 
 /// A selection that must not be empty: `raftq cancel` alone means nothing, rather than everything.
@@ -144,7 +147,8 @@ pub async fn archive(context: &Context, args: ArchiveArgs) -> Outcome {
 }
 
 pub async fn edit(context: &Context, args: EditArgs) -> Outcome {
-    let fields: Map<String, Value> = args.set.into_iter().collect();
+    let version = args.if_version.map(|version| ("version".to_owned(), version.into()));
+    let fields: Map<String, Value> = args.set.into_iter().chain(version).collect();
     let verb = Verb { method: Method::PATCH, ..Verb::new("edit", "", &fields) };
     let ids: Vec<u64> = args.ids.iter().flat_map(|ids| ids.iter()).collect();
     one_by_one(context, &ids, &verb).await

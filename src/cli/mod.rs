@@ -111,7 +111,9 @@ enum Command {
     #[command(after_help = "Examples:\n  raftq bury 17 --reason 'not before Monday'")]
     Bury(act::BuryArgs),
     /// Change fields of jobs that do not run
-    #[command(after_help = "Examples:\n  raftq edit 17 --set cwd=/srv/etl --set retries=3")]
+    #[command(
+        after_help = "Examples:\n  raftq edit 17 --set cwd=/srv/etl --set retries=3\n  raftq edit 17 --if-version 4711 --set queue=slow"
+    )]
     Edit(act::EditArgs),
     /// Delete jobs for good
     #[command(after_help = "Examples:\n  raftq delete 17\n  raftq delete --status canceled --queue etl --dry-run")]

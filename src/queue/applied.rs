@@ -43,6 +43,12 @@ pub enum Answer {
     },
     Drain(Drain),
     Pool(Pool),
+    /// One for each of these ids, in order.
+    Piece {
+        ids: Vec<JobId>,
+        results: Vec<Result<JobBrief, Refusal>>,
+        next: Option<JobId>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -114,6 +114,20 @@ pub enum Command {
         value: Json,
     },
     Schedule(ScheduleChange),
+    /// A verb for many jobs, of which these are the next.
+    Piece {
+        /// A verb on jobs: one whose answer is [`super::applied::Answer::Jobs`].
+        command: Box<Command>,
+        ids: Vec<JobId>,
+        /// Where the piece after begins. Part of the answer, and so of what a repeat under the key is told again (P7).
+        next: Option<JobId>,
+    },
+    /// Does it only if the job has not changed since this version.
+    IfVersion {
+        id: JobId,
+        version: Index,
+        command: Box<Command>,
+    },
 }
 
 /// Take work (design 2.2, claim).

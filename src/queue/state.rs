@@ -224,6 +224,14 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Worker(change) => ops::worker::worker(step, change),
         Command::Environment { digest, value } => ops::environment::environment(step, *digest, value),
         Command::Schedule(change) => ops::schedule::schedule(step, change),
+        Command::Piece { command, ids, next } => match dispatch(step, command) {
+            Answer::Jobs(results) => Answer::Piece { ids: ids.clone(), results, next: *next },
+            other => other,
+        },
+        Command::IfVersion { id, version, command } => match ops::edit::check_version(step, *id, *version) {
+            Ok(()) => dispatch(step, command),
+            Err(refusal) => Answer::Refused(refusal),
+        },
     };
     waits::wake(step);
     let state = &mut *step.state;

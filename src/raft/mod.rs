@@ -57,6 +57,7 @@ mod peer;
 mod reads;
 mod replica;
 mod restore;
+mod room;
 mod rpc;
 mod snapshot;
 mod snapshot_file;

@@ -34,6 +34,7 @@ use super::{
     reads::{self, Consistency, ReadError, ReadIndexes},
     replica::{AppliedBatch, Reading, Replica},
     restore::{Incoming, RestoreError, RestoreOptions, Restored},
+    room::has_room,
     rpc,
     snapshot::Snapshots,
     state_machine::StateMachine,
@@ -44,7 +45,7 @@ use super::{
     upkeep::Upkeep,
 };
 use crate::{
-    queue::command::{Command, Request},
+    queue::command::Request,
     storage::{ClusterId, DataDir, StorageError},
 };
 
@@ -479,23 +480,5 @@ async fn watch_leadership(inner: Arc<Inner>) {
     let mut metrics = inner.raft.server_metrics();
     while metrics.changed().await.is_ok() {
         inner.publish_leadership();
-    }
-}
-
-/// Whether a command may still be taken with so much room on the disks: what frees space always may.
-fn has_room(space: Space, command: &Command) -> bool {
-    match space {
-        Space::Plenty => true,
-        Space::Low => !matches!(command, Command::Submit { .. } | Command::Edit { .. }),
-        Space::Full => matches!(
-            command,
-            Command::Tick { .. }
-                | Command::Delete { .. }
-                | Command::Cancel { .. }
-                | Command::Drain { .. }
-                | Command::Pause { .. }
-                | Command::Pool(_)
-                | Command::Settings(_)
-        ),
     }
 }

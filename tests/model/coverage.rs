@@ -31,12 +31,14 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("archive", &["ok", "unchanged", "not_found", "not_final"]),
     ("delete", &["ok", "not_found", "claimed", "canceling", "conflict"]),
     ("edit", &["ok", "unchanged", "not_found", "finished", "canceling", "claimed", "conflict", "invalid"]),
+    ("edit if", &["ok", "conflict", "not_found"]),
+    ("piece", &["ok", "unchanged", "not_found"]),
     ("schedule", &["ok", "invalid", "conflict", "not_found"]),
     ("schedule run", &["ok", "existed", "drained", "queue_full", "not_found"]),
     ("slot", &["submitted", "existed", "overlapped", "missed", "refused"]),
     ("any", &["key conflict", "key_expired"]),
 ];
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 80;
 const TIMES: u32 = 2;
 
 #[test]
@@ -67,7 +69,9 @@ type Seen = BTreeMap<(&'static str, &'static str), u32>;
 fn count(seen: &mut Seen, command: &Command, answer: &Answer) {
     let mut note = |verb, outcome| *seen.entry((verb, outcome)).or_default() += 1;
     match answer {
-        Answer::Refused(Refusal::Conflict { .. }) if !matches!(command, Command::Schedule(_)) => {
+        Answer::Refused(Refusal::Conflict { .. })
+            if !matches!(command, Command::Schedule(_) | Command::IfVersion { .. }) =>
+        {
             note("any", "key conflict");
         }
         Answer::Refused(refusal @ Refusal::KeyExpired { .. }) => note("any", refusal.code()),
@@ -78,7 +82,7 @@ fn count(seen: &mut Seen, command: &Command, answer: &Answer) {
             note(verb, outcome.unwrap_or_else(Refusal::code));
         }),
         Answer::Claimed(all) => all.iter().for_each(|each| note("claim", code(each))),
-        Answer::Jobs(all) => all.iter().for_each(|each| {
+        Answer::Jobs(all) | Answer::Piece { results: all, .. } => all.iter().for_each(|each| {
             let outcome = each.as_ref().map(|brief| if brief.changed { "ok" } else { "unchanged" });
             note(verb(command), outcome.unwrap_or_else(Refusal::code));
         }),
@@ -106,6 +110,8 @@ fn verb(command: &Command) -> &'static str {
         Command::Archive { .. } => "archive",
         Command::Delete { .. } => "delete",
         Command::Edit { .. } => "edit",
+        Command::IfVersion { .. } => "edit if",
+        Command::Piece { .. } => "piece",
         Command::Schedule(ScheduleChange::Run { .. }) => "schedule run",
         Command::Schedule(_) => "schedule",
         _ => "other",

@@ -58,11 +58,27 @@ enum Novelty {
 
 type Verdict = Result<(), String>;
 
+/// What promises nothing of its own is left out: a piece is its verb, and so is what is done under a condition.
+fn unwrapped(entry: &Entry, applied: &Applied) -> (Entry, Vec<Answer>) {
+    let mut entry = entry.clone();
+    for request in &mut entry.requests {
+        if let Command::Piece { command, .. } | Command::IfVersion { command, .. } = &request.command {
+            request.command = Command::clone(command);
+        }
+    }
+    let answers = applied.answers.iter().map(|answer| match answer {
+        Answer::Piece { results, .. } => Answer::Jobs(results.clone()),
+        other => other.clone(),
+    });
+    (entry, answers.collect())
+}
+
 impl Promises {
     /// Looks at one applied entry and the rows it left.
     pub fn see(&mut self, entry: &Entry, applied: &Applied, next: NextDeadline, store: &Store) -> Verdict {
+        let (entry, answers) = &unwrapped(entry, applied);
         self.new_office(entry);
-        for (request, answer) in entry.requests.iter().zip(&applied.answers) {
+        for (request, answer) in entry.requests.iter().zip(answers) {
             match self.p7_repeats(entry, request, answer)? {
                 Novelty::New => self.request(entry, &request.command, answer)?,
                 Novelty::Repeat => {}

@@ -13,6 +13,7 @@ use crate::{
     },
     queue::{
         applied::{Answer, JobBrief},
+        command::Command,
         ids::JobId,
         refusal::Refusal,
     },
@@ -29,18 +30,16 @@ pub async fn bulk(call: Call) -> Result<Reply, Failure> {
     request.act.command(Vec::new())?;
     call.leader_only().await?;
     let (index, ids, next) = piece(&call, &request).await?;
-    let mut answer =
-        BulkAnswer { matched: ids.len() as u64, next: next.map(|id| id.to_string()), ..BulkAnswer::default() };
-    if request.dry_run || ids.is_empty() {
+    // Under a key the log says what the piece was: a repeat is told of the first one, whatever fits by now.
+    let in_log = !ids.is_empty() || call.context.key(&call.body).is_some();
+    if request.dry_run || !in_log {
+        let answer = BulkAnswer { matched: ids.len() as u64, ..BulkAnswer::new(next) };
         return Ok(Reply::json(&answer).at(index));
     }
-    let committed = call.propose(request.act.command(ids.clone())?).await?;
-    let Answer::Jobs(results) = committed.answer else { return Err(Failure::odd_answer()) };
-    if results.len() != ids.len() {
-        // A repeat under its key: the first answer counts, and that was about other jobs.
-        answer.matched = results.len() as u64;
-        answer.next = results.iter().flatten().map(|brief| brief.id).max().map(|id| id.to_string());
-    }
+    let command = Box::new(request.act.command(ids.clone())?);
+    let committed = call.propose(Command::Piece { command, ids, next }).await?;
+    let Answer::Piece { ids, results, next } = committed.answer else { return Err(Failure::odd_answer()) };
+    let mut answer = BulkAnswer { matched: ids.len() as u64, ..BulkAnswer::new(next) };
     count(&mut answer, &ids, results);
     Ok(Reply::json(&answer).at(committed.index))
 }
@@ -104,13 +103,13 @@ fn plain(value: &Value) -> String {
 }
 
 fn count(answer: &mut BulkAnswer, ids: &[JobId], results: Vec<Result<JobBrief, Refusal>>) {
-    for (at, result) in results.into_iter().enumerate() {
+    for (id, result) in ids.iter().zip(results) {
         match result {
             Ok(brief) if brief.changed => answer.changed += 1,
             Ok(_) => answer.unchanged += 1,
             Err(refusal) => {
                 answer.refused += 1;
-                if let Some(id) = ids.get(at).filter(|_| answer.refusals.len() < REFUSALS_MAX) {
+                if answer.refusals.len() < REFUSALS_MAX {
                     let (code, message) = (refusal.code().to_owned(), refusal.to_string());
                     answer.refusals.push(BulkRefusal { id: *id, code, message });
                 }

@@ -36,6 +36,29 @@ async fn bulk_does_a_bounded_piece_and_says_where_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bulk_repeated_under_its_key_gives_the_first_answer_again() {
+    let stage = Stage::formed(1).await;
+    stage.post(0, "/v1/jobs", r#"{"jobs": [{"kind": "x"}, {"kind": "x"}, {"kind": "x"}, {"kind": "x"}]}"#).await.ok();
+    stage.post(0, "/v1/jobs/4/bury", "").await.ok();
+    let bulk = async |key: &str, body: &str| {
+        stage.send(0, Method::POST, "/v1/jobs/bulk", &[("idempotency-key", key)], body).await.ok()
+    };
+    let piece = r#"{"do": "cancel", "select": {"status": "queued"}, "limit": 2}"#;
+    let first = bulk("k/0", piece).await;
+    assert_eq!((&first["changed"], &first["next"]), (&2.into(), &"2".into()));
+    assert_eq!(bulk("k/0", piece).await, first, "others fit by now");
+    let kick = r#"{"do": "kick", "select": {"ids": [3, 77]}}"#;
+    let refused = bulk("k/1", kick).await;
+    assert_eq!((&refused["refused"], &refused["refusals"][0]["id"]), (&1.into(), &77.into()));
+    let none = r#"{"do": "cancel", "select": {"queue": "empty"}}"#;
+    assert_eq!(bulk("k/2", none).await["matched"], 0);
+    stage.submit(r#"{"kind": "x", "queue": "empty"}"#).await;
+    assert_eq!(bulk("k/2", none).await["matched"], 0, "it was answered before there was one");
+    assert_eq!(bulk("k/1", kick).await, refused);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn edit_changes_fields_of_a_job_that_nobody_holds() {
     let stage = Stage::formed(1).await;
     let id = stage.submit(r#"{"argv": ["true"], "cwd": "/a", "name": "n"}"#).await;
@@ -48,6 +71,14 @@ async fn edit_changes_fields_of_a_job_that_nobody_holds() {
         (&job["ops"][0]["args"]["cwd"], &job["retries_left"], &job["queue"], &job["name"]),
         (&"/b".into(), &4.into(), &"other".into(), &"n".into())
     );
+    let read_at = job["version"].as_u64().expect("a version");
+    let at = async |version: u64| {
+        stage.send(0, Method::PATCH, &path, &[], &format!(r#"{{"version": {version}, "name": "m"}}"#)).await
+    };
+    let late = at(read_at - 1).await;
+    assert_eq!((late.status.as_u16(), late.code().as_str()), (409, "conflict"), "{}", late.text);
+    assert_eq!(at(read_at).await.ok()["changed"], true);
+    assert_eq!(stage.get(0, &path).await.ok()["name"], "m");
     let wrong = stage.send(0, Method::PATCH, &path, &[], r#"{"colour": 1}"#).await;
     assert_eq!((wrong.status.as_u16(), wrong.code().as_str()), (400, "invalid"));
     stage.post(0, "/v1/claim", r#"{"worker": {"id": "w"}, "queues": ["other"]}"#).await.ok();

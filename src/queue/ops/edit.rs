@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::queue::{
     applied::{Answer, JobBrief},
     command::Edit,
-    ids::JobId,
+    ids::{Index, JobId},
     job::{Job, OpStatus, Shape, Spec, Status},
     ops::{environment, kinds, submit},
     refusal::Refusal,
@@ -15,6 +15,16 @@ use crate::queue::{
 
 pub fn edit(step: &mut Step, id: JobId, edit: &Edit) -> Answer {
     Answer::Jobs(vec![edit_one(step, id, edit)])
+}
+
+/// For whoever read the job before and changes what he read.
+pub fn check_version(step: &Step, id: JobId, version: Index) -> Result<(), Refusal> {
+    let now = step.find(id)?.job().version;
+    if now == version {
+        return Ok(());
+    }
+    let message = format!("job {id} has changed since version {version}: it is at {now}; read it again");
+    Err(Refusal::Conflict { message: message.into() })
 }
 
 fn edit_one(step: &mut Step, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal> {

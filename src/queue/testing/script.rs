@@ -199,6 +199,10 @@ impl Script {
                 Command::Leases { items: vec![self.item(name, args, reason)?], claim }
             }
             "cancel" => Command::Cancel { ids: ids(args)?, how: how(args)?, reason },
+            "kick-piece" => {
+                let (ids, next) = (ids(args)?, args.lookup_parse("next")?.map(JobId));
+                Command::Piece { command: Box::new(Command::Kick { ids: ids.clone() }), ids, next }
+            }
             "kick" => Command::Kick { ids: ids(args)? },
             "bury" => Command::Bury { ids: ids(args)?, reason },
             "priority" => {
@@ -214,7 +218,13 @@ impl Script {
             "delete" => Command::Delete { ids: ids(args)? },
             "edit" => {
                 let id = JobId(number(args)?);
-                Command::Edit { id, edit: Box::new(Edit { spec: Some(Arc::new(words::spec(&rest(args))?)) }) }
+                let version = args.lookup_parse("if_version")?.map(Index);
+                let edit =
+                    Command::Edit { id, edit: Box::new(Edit { spec: Some(Arc::new(words::spec(&rest(args))?)) }) };
+                match version {
+                    Some(version) => Command::IfVersion { id, version, command: Box::new(edit) },
+                    None => edit,
+                }
             }
             "drain" => Command::Drain { drained: text(args)? == "on", reason },
             "pause" | "resume" => Command::Pause {

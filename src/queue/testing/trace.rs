@@ -37,6 +37,11 @@ fn answer(text: &mut String, answer: &Answer) {
             line(text, Ok(format!("archived {archived}, left {left}, next {:?}", next.map(|(at, id)| (at.0, id.0)))));
         }
         Answer::Drain(drain) => line(text, Ok(format!("{drain:?}"))),
+        Answer::Piece { ids, results, next } => {
+            each(text, results, brief);
+            let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
+            line(text, Ok(format!("piece {ids:?}, next {:?}", next.map(|id| id.0))));
+        }
         Answer::Pool(pool) => line(text, Ok(format!("{pool:?}"))),
     }
 }

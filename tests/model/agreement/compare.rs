@@ -28,6 +28,10 @@ pub fn plain(answer: &Answer) -> Answer {
             claimed: claimed.into_iter().map(|each| each.map_err(plain_refusal)).collect(),
         },
         Answer::Jobs(all) => Answer::Jobs(all.into_iter().map(|each| each.map_err(plain_refusal)).collect()),
+        Answer::Piece { ids, results, next } => {
+            let results = results.into_iter().map(|each| each.map_err(plain_refusal)).collect();
+            Answer::Piece { ids, results, next }
+        }
         other => other,
     }
 }

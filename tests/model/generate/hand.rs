@@ -153,10 +153,19 @@ impl Hand {
                 Command::Autoarchive(Autoarchive { age_ms: *age_ms, limit: *limit, after })
             }
             Step::Delete(picks) => Command::Delete { ids: ids(model, picks) },
-            Step::Edit { pick, to } => {
+            Step::KickPiece(picks) => {
+                let ids = ids(model, picks);
+                let next = ids.last().copied();
+                Command::Piece { command: Box::new(Command::Kick { ids: ids.clone() }), ids, next }
+            }
+            Step::Edit { pick, to, read } => {
                 let id = id(model, *pick);
                 let spec = to.as_ref().and_then(|seed| self.edited(model, id, seed));
-                Command::Edit { id, edit: Box::new(Edit { spec }) }
+                let edit = Command::Edit { id, edit: Box::new(Edit { spec }) };
+                let Some(read) = read else { return edit };
+                let now = model.jobs.get(&id).map_or(Index(0), |job| job.version);
+                let version = if *read { now } else { Index(now.0 + 1) };
+                Command::IfVersion { id, version, command: Box::new(edit) }
             }
             Step::Drain { drained, reason } => {
                 Command::Drain { drained: *drained, reason: reason.then(|| "upgrade".into()) }

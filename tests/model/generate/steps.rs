@@ -90,7 +90,11 @@ pub enum Step {
     Edit {
         pick: Pick,
         to: Option<SpecSeed>,
+        /// Whether its author read the job as it is.
+        read: Option<bool>,
     },
+    /// A bulk call.
+    KickPiece(Vec<Pick>),
     Drain {
         drained: bool,
         reason: bool,
@@ -303,7 +307,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (option::of(prop_oneof![Just(0u64), 1..100_000u64]), 1..4u32, any::<bool>())
             .prop_map(|(age_ms, limit, follow)| Step::Autoarchive { age_ms, limit, follow }),
         2 => picks().prop_map(Step::Delete),
-        3 => (pick(), option::weighted(0.9, spec())).prop_map(|(pick, to)| Step::Edit { pick, to }),
+        3 => (pick(), option::weighted(0.9, spec()), option::weighted(0.2, prop::bool::weighted(0.7)))
+            .prop_map(|(pick, to, read)| Step::Edit { pick, to, read }),
+        1 => picks().prop_map(Step::KickPiece),
         2 => (prop::bool::weighted(0.25), any::<bool>()).prop_map(|(drained, reason)| Step::Drain { drained, reason }),
         2 => (option::of(queue()), prop::bool::weighted(0.25)).prop_map(|(queue, paused)| Step::Pause { queue, paused }),
         1 => (0..5u32).prop_map(Step::PoolSize),

@@ -114,6 +114,15 @@ impl Model {
             Command::Pool(change) => self.set_pool(change),
             Command::Limit { name, max } => self.set_limit(name.clone(), *max),
             Command::Settings(change) => self.set_settings(change),
+            Command::Piece { command, ids, next } => match self.verb(command) {
+                Answer::Jobs(results) => Answer::Piece { ids: ids.clone(), results, next: *next },
+                other => other,
+            },
+            Command::IfVersion { id, version, command } => match self.job(*id).map(|job| job.version) {
+                Ok(now) if now == *version => self.verb(command),
+                Ok(_) => Answer::Refused(Refusal::Conflict { message: "".into() }),
+                Err(refusal) => Answer::Refused(refusal),
+            },
             Command::Schedule(change) => self.schedule(change),
             Command::Worker(_) | Command::Environment { .. } => Answer::Done,
         }
