@@ -14,8 +14,7 @@ use crate::queue::{command::Command, ids::JobId, refusal::Refusal};
 pub struct BulkRequest {
     #[serde(rename = "do")]
     pub act: BulkDo,
-    /// As in the query string of a listing.
-    #[serde(default)]
+    /// As in the query string of a listing. `{}` is every live job, and has to be said: what forgets it must not delete all.
     pub select: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -27,6 +26,21 @@ pub struct BulkRequest {
     pub dry_run: bool,
 }
 
+/// The fields that are not the verb's own.
+const FIELDS: [&str; 5] = ["do", "select", "limit", "after", "dry_run"];
+
+/// Reads a call whose verb has its fields inside `do`, or beside it: `{"do": "cancel", "kill": true, "select": {...}}`.
+pub fn decode_bulk(body: &[u8]) -> Result<BulkRequest, Refusal> {
+    let mut written: Map<String, Value> = decode(body)?;
+    let names = written.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect::<Vec<_>>();
+    let beside: Vec<_> = names.into_iter().filter_map(|name| written.remove_entry(&name)).collect();
+    let mut request: BulkRequest = decode(&serde_json::to_vec(&written).expect("JSON values encode"))?;
+    if !beside.is_empty() {
+        request.act = request.act.with(beside);
+    }
+    Ok(request)
+}
+
 /// `"kick"`, or `{"verb": "cancel", "kill": true}` with the fields of the verb's own request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -36,6 +50,15 @@ pub enum BulkDo {
 }
 
 impl BulkDo {
+    fn with(self, more: Vec<(String, Value)>) -> Self {
+        let mut fields = match self {
+            BulkDo::Verb(verb) => Map::from_iter([("verb".to_owned(), verb.into())]),
+            BulkDo::With(fields) => fields,
+        };
+        fields.extend(more);
+        BulkDo::With(fields)
+    }
+
     /// The command for these jobs.
     pub fn command(&self, ids: Vec<JobId>) -> Result<Command, Refusal> {
         let mut fields = match self {

@@ -161,26 +161,26 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-/// What a worker is told of the job.
+/// What a worker is told of the job. The fields that the contract names are always there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClaimedSummary {
     pub id: JobId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub name: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub groups: Vec<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<NeedsSpec>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub meta: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub checkpoint: Option<Box<RawValue>>,
     /// Of the ops before this one, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub results: Vec<Option<Box<RawValue>>>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub keep_output: bool,

@@ -37,7 +37,7 @@ pub use crate::queue::{
     ids::{JobId, LeaseId},
     job::OnFailure,
 };
-pub use bulk::{BulkAnswer, BulkDo, BulkRefusal, BulkRequest};
+pub use bulk::{BulkAnswer, BulkDo, BulkRefusal, BulkRequest, decode_bulk};
 pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WAIT_MS_MAX, WorkerRef};
 pub use cluster::{AddMember, Transfer};
 pub use decode::decode;

@@ -59,12 +59,8 @@ impl OpDoc<'_> {
             Payload::Text(text) => map.serialize_entry("body", text)?,
             Payload::Binary(bytes) => map.serialize_entry("body", &json!({ "base64": STANDARD.encode(bytes) }))?,
         }
-        if !spec.depends.is_empty() {
-            let depends: Vec<_> =
-                spec.depends.iter().map(|on| Depends { on: on.on.clone(), accept: on.accept }).collect();
-            map.serialize_entry("depends", &depends)?;
-        }
-        Ok(())
+        let depends: Vec<_> = spec.depends.iter().map(|on| Depends { on: on.on.clone(), accept: on.accept }).collect();
+        map.serialize_entry("depends", &depends)
     }
 }
 

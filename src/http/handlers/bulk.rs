@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{BulkAnswer, BulkRefusal, BulkRequest},
+    api::{BulkAnswer, BulkRefusal, BulkRequest, decode_bulk},
     http::{
         call::Call,
         failure::Failure,
@@ -25,7 +25,7 @@ const PIECE_MAX: usize = 1_000;
 const REFUSALS_MAX: usize = 100;
 
 pub async fn bulk(call: Call) -> Result<Reply, Failure> {
-    let request: BulkRequest = call.decode()?;
+    let request = decode_bulk(&call.body)?;
     // A verb that is wrong is refused even where it would meet no job.
     request.act.command(Vec::new())?;
     call.leader_only().await?;

@@ -35,9 +35,9 @@ pub async fn claim(call: Call) -> Result<Reply, Failure> {
             wait_for_work(&call, &claim, queues, until).await
         }
         (Wanted::Queues(_) | Wanted::Ids(_), _) => {
-            let committed = call.propose(Command::Claim(claim)).await?;
+            let committed = call.propose(Command::Claim(claim.clone())).await?;
             let (index, grants) = grants(committed)?;
-            reply(&call, index, grants).await
+            reply(&call, &claim, index, grants).await
         }
     }
 }
@@ -56,11 +56,11 @@ async fn wait_for_work(
         let waited_out = Instant::now() >= until;
         if !grants.is_empty() || waited_out || call.front.hub.has_ended() {
             place.leave_with(grants.len());
-            return reply(call, index, grants).await;
+            return reply(call, claim, index, grants).await;
         }
         place.found_nothing();
         if !work_came(call, &place, until).await? {
-            return reply(call, index, grants).await;
+            return reply(call, claim, index, grants).await;
         }
     }
 }
@@ -94,7 +94,7 @@ fn grants(committed: Committed) -> Result<(u64, Grants), Failure> {
     }
 }
 
-async fn reply(call: &Call, index: u64, grants: Grants) -> Result<Reply, Failure> {
-    let jobs = granted::describe(call, index, grants).await?;
+async fn reply(call: &Call, claim: &Claim, index: u64, grants: Grants) -> Result<Reply, Failure> {
+    let jobs = granted::describe(call, index, granted::asked(claim), grants).await?;
     Ok(Reply::json(&ClaimAnswer { jobs }).at(index))
 }

@@ -8,6 +8,8 @@ use crate::{
     http::{call::Call, failure::Failure, read},
     queue::{
         applied::Claimed,
+        command::{Claim, Wanted},
+        ids::JobId,
         job::{Payload, Spec},
         refusal::Refusal,
         rows::{Row, RowKey, Rows},
@@ -15,9 +17,19 @@ use crate::{
     raft::Consistency,
 };
 
+/// The jobs that a claim names.
+pub fn asked(claim: &Claim) -> &[JobId] {
+    match &claim.wanted {
+        Wanted::Ids(ids) => ids,
+        Wanted::Queues(_) => &[],
+    }
+}
+
+/// `asked` are the jobs that a claim by ids named: each has an answer, in this order.
 pub async fn describe(
     call: &Call,
     index: u64,
+    asked: &[JobId],
     grants: Vec<Result<Claimed, Refusal>>,
 ) -> Result<Vec<ClaimedJob>, Failure> {
     if grants.is_empty() {
@@ -27,9 +39,9 @@ pub async fn describe(
     let ids: Vec<_> = grants.iter().flatten().map(|claimed| claimed.job).collect();
     let seen = read::jobs(&view, &ids, &[]);
     let mut jobs = seen.value.into_iter();
-    let described = grants.into_iter().filter_map(|grant| match grant {
+    let described = grants.into_iter().enumerate().filter_map(|(at, grant)| match grant {
         Ok(claimed) => jobs.next().flatten().and_then(|parts| granted(&*seen.rows, &claimed, &parts)),
-        Err(refusal) => Some(refused(&refusal)),
+        Err(refusal) => Some(refused(asked.get(at).copied().unwrap_or_default(), &refusal)),
     });
     Ok(described.collect())
 }
@@ -77,6 +89,7 @@ fn op(claimed: &Claimed, spec: &Spec) -> Option<ClaimedOp> {
     Some(ClaimedOp { index: claimed.op, kind: written.kind.clone(), args, body, attempts: claimed.attempts })
 }
 
-fn refused(refusal: &Refusal) -> ClaimedJob {
-    ClaimedJob { ok: false, error: Some(refusal.into()), ..ClaimedJob::default() }
+fn refused(id: JobId, refusal: &Refusal) -> ClaimedJob {
+    let job = ClaimedSummary { id, ..ClaimedSummary::default() };
+    ClaimedJob { ok: false, job, error: Some(refusal.into()), ..ClaimedJob::default() }
 }

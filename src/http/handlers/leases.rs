@@ -17,6 +17,7 @@ pub async fn leases(call: Call) -> Result<Reply, Failure> {
     let outputs = take_outputs(&mut request.items);
     let claim = request.claim.map(claim).transpose()?;
     let items = LeasesRequest::items_into_queue(request.items)?;
+    let asked = claim.as_ref().map(|claim| granted::asked(claim).to_vec()).unwrap_or_default();
     let committed = call.propose(Command::Leases { items, claim }).await?;
     let Answer::Leases { results, claimed } = committed.answer else { return Err(Failure::odd_answer()) };
     for (at, job, lease, output) in outputs {
@@ -24,7 +25,7 @@ pub async fn leases(call: Call) -> Result<Reply, Failure> {
             call.front.tails.put(job, lease, output);
         }
     }
-    let jobs = granted::describe(&call, committed.index, claimed).await?;
+    let jobs = granted::describe(&call, committed.index, &asked, claimed).await?;
     let results = results.into_iter().map(Into::into).collect();
     Ok(Reply::json(&LeasesAnswer { results, jobs }).at(committed.index))
 }

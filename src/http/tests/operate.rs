@@ -20,12 +20,16 @@ async fn bulk_does_a_bounded_piece_and_says_where_to_go_on() {
             .await
             .ok();
     assert_eq!((&second["changed"], &second["next"]), (&2.into(), &Value::Null));
+    let beside = bulk(json!({ "do": "priority", "priority": "high", "select": { "queue": "q1" } })).await.ok();
+    assert_eq!((&beside["changed"], &stage.get(0, "/v1/jobs/2").await.ok()["priority"]), (&5.into(), &json!(-10)));
     let named = bulk(json!({ "do": "cancel", "select": { "ids": [1, 2, 99] } })).await.ok();
     assert_eq!((&named["changed"], &named["refused"]), (&1.into(), &2.into()));
     assert_eq!(named["refusals"][1], json!({ "id": 99, "code": "not_found", "message": "there is no job 99" }));
     for (body, field) in [
-        (json!({ "do": "explode" }), "do.verb"),
-        (json!({ "do": { "verb": "priority" } }), "do.priority"),
+        (json!({ "do": "explode", "select": {} }), "do.verb"),
+        (json!({ "do": { "verb": "priority" }, "select": {} }), "do.priority"),
+        (json!({ "do": "delete" }), "select"),
+        (json!({ "do": "kick", "select": {}, "kill": true }), "do.kill"),
         (json!({ "do": "kick", "select": { "colour": 1 } }), "select.colour"),
         (json!({ "do": "kick", "select": { "status": "happy" } }), "status"),
     ] {

@@ -254,3 +254,23 @@ async fn needs_of_a_granted_job_are_those_that_count() {
     assert_eq!(stage.post(0, "/v1/claim", free).await.ok()["jobs"][0]["job"]["needs"], counts);
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_by_ids_answers_for_each_in_order_with_the_fields_of_the_contract() {
+    let stage = Stage::formed(1).await;
+    let (free, held) = (stage.submit(r#"{"kind": "x"}"#).await, stage.submit(r#"{"kind": "x"}"#).await);
+    let claim = async |ids: [u64; 3]| {
+        let body = json!({ "worker": { "id": "w" }, "ids": ids }).to_string();
+        stage.post(0, "/v1/claim", &body).await.ok()["jobs"].as_array().expect("jobs").clone()
+    };
+    claim([held, held, held]).await;
+    let jobs = claim([held, free, 99]).await;
+    let told: Vec<_> = jobs.iter().map(|job| (&job["job"]["id"], &job["error"]["code"])).collect();
+    let expected = [(held.into(), "claimed".into()), (free.into(), Value::Null), (99.into(), "not_found".into())];
+    assert_eq!(told, expected.iter().map(|(id, code)| (id, code)).collect::<Vec<_>>());
+    let fields = json!({ "name": null, "groups": [], "meta": null, "checkpoint": null, "results": [] });
+    for (field, value) in fields.as_object().expect("an object") {
+        assert_eq!(jobs[1]["job"].get(field), Some(value), "{field}");
+    }
+    stage.end().await;
+}
