@@ -27,6 +27,8 @@ use crate::{
 
 /// The largest request (design 3): 10 000 jobs of the usual size, and few enough that many at once fit in memory.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Of a request that is too large so much is still taken from the line, so that its sender comes to read why.
+const DISCARDED_BYTES_MAX: usize = 256 << 20;
 
 pub struct Call {
     pub front: Arc<Front>,
@@ -41,23 +43,47 @@ impl FromRequest<Arc<Front>> for Call {
     async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let context = Context::read(&parts.method, &parts.uri, &parts.headers)?;
-        let body = read_body(&context, body).await?;
+        let body = read_body(&context, &parts.headers, body).await?;
         check_media_type(&parts.method, &parts.headers, &body)?;
         front.await_token(&context).await?;
         Ok(Self { front: Arc::clone(front), context, headers: parts.headers, body })
     }
 }
 
-async fn read_body(context: &Context, body: axum::body::Body) -> Result<Bytes, Failure> {
-    let collected = tokio::time::timeout_at(context.deadline, Limited::new(body, BODY_BYTES_MAX).collect());
+async fn read_body(context: &Context, headers: &HeaderMap, mut body: axum::body::Body) -> Result<Bytes, Failure> {
+    if is_announced_too_large(headers) {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout_at(context.deadline, Limited::new(&mut body, BODY_BYTES_MAX).collect());
     match collected.await {
         Err(_) => Err(Failure::new("timeout", "the request's body did not arrive by its deadline")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Failure::new("too_large", "a request has at most 16 MiB; send it in pieces"))
+            // A deadline that passes here changes nothing: the answer is the same.
+            let _ = tokio::time::timeout_at(context.deadline, discard(body)).await;
+            Err(too_large())
         }
         Ok(Err(_)) => Err(Failure::invalid("body", "the body ended before it was complete")),
     }
+}
+
+/// Who asks before sending is told before sending.
+fn is_announced_too_large(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    headers.contains_key(header::EXPECT) && said.is_some_and(|length| length > BODY_BYTES_MAX as u64)
+}
+
+/// A connection that is closed on a client which is still sending takes the answer with it.
+async fn discard(mut body: axum::body::Body) {
+    let mut discarded = 0;
+    while discarded < DISCARDED_BYTES_MAX {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+fn too_large() -> Failure {
+    Failure::new("too_large", "a request has at most 16 MiB; send it in pieces")
 }
 
 /// A page in a browser can send other types to us without being asked first.

@@ -68,8 +68,18 @@ fn explain(text: &str) -> Refusal {
         return Refusal::invalid(name, "this parameter is needed");
     }
     match text.split_once(": ") {
-        Some((name, message)) => Refusal::invalid(name, message),
+        Some((name, message)) => Refusal::invalid(name, meant(message)),
         None => Refusal::invalid("query", text),
+    }
+}
+
+/// The words of number and bool parsers, as what to do.
+fn meant(message: &str) -> &str {
+    match message {
+        "invalid digit found in string" | "cannot parse integer from empty string" => "give a whole number",
+        "number too large to fit in target type" => "the number is too large",
+        "provided string was not `true` or `false`" => "give true or false",
+        other => other,
     }
 }
 
