@@ -32,8 +32,8 @@ use crate::{
     storage::{Family, StorageError, Store},
 };
 
-pub const ENTRIES: Family = Family("entries");
-pub const META: Family = Family("meta");
+pub const ENTRIES: Family = Family::new("entries");
+pub const META: Family = Family::new("meta");
 pub const FAMILIES: &[Family] = &[ENTRIES, META];
 pub(super) const VOTE_KEY: &[u8] = b"vote";
 pub(super) const PURGED_KEY: &[u8] = b"purged";

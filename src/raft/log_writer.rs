@@ -122,7 +122,8 @@ fn put(mut batch: Batch, order: &Order) -> Batch {
     match order {
         Order::Append { entries, .. } => {
             for entry in entries {
-                batch.put(ENTRIES, entry_key(entry.log_id.index), codec::encode(Format::LOG, entry));
+                let key = entry_key(entry.log_id.index);
+                batch.put_with(ENTRIES, key, |bytes| codec::encode_into(Format::LOG, entry, bytes));
             }
         }
         Order::Vote { vote, .. } => batch.put(META, VOTE_KEY, codec::encode(Format::META, vote)),

@@ -13,7 +13,7 @@ use crate::codec::{self, Format};
 /// The layout of keys and records in both stores.
 pub const FORMAT_VERSION: u32 = 1;
 /// Both stores have this family, and the identity under this key in it.
-pub(super) const META: Family = Family("meta");
+pub(super) const META: Family = Family::new("meta");
 const KEY: &[u8] = b"identity";
 
 /// Random, made once at a disk's first start. Raft's promises are promises of disks: an empty disk under an old node id

@@ -2,6 +2,8 @@
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
 
+use super::store::Family;
+
 const MIB: usize = 1 << 20;
 /// Memory for blocks read from disk; each store has its own.
 const BLOCK_CACHE_BYTES: usize = 64 * MIB;
@@ -36,6 +38,14 @@ impl StoreKind {
     }
 }
 
+/// The options of a store's family.
+pub(super) fn of_family(options: &Options, family: Family) -> Options {
+    let Some(run_bytes) = family.run_bytes else { return options.clone() };
+    // The library has no call of its own for this one.
+    let hint = format!("memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.{run_bytes}");
+    options.clone().get_options_from_string(hint).expect("RocksDB knows its own option")
+}
+
 fn common() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -43,6 +53,8 @@ fn common() -> Options {
     options.set_paranoid_checks(true);
     options.set_compression_type(DBCompressionType::None);
     options.set_max_background_jobs(2);
+    // Each store has one writer; without this its memtables would be made for several.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_keep_log_file_num(INFO_LOG_FILES);
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_log_level(LogLevel::Warn);

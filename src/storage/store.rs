@@ -1,6 +1,7 @@
 //! One RocksDB: families of ordered keys, batches that are written whole, flushes.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,13 +13,17 @@ use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use super::{
     error::StorageError,
-    options::StoreKind,
+    options::{StoreKind, of_family},
     pinned::{self, Pinned},
 };
 
 /// A named, ordered key space of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Family(pub &'static str);
+pub struct Family {
+    pub name: &'static str,
+    /// How many first bytes of a key tell one growing run of keys from another; none where keys come in one order.
+    pub(super) run_bytes: Option<usize>,
+}
 
 /// Whether a write waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +50,37 @@ struct Superseded {
 
 /// Changes that are written all together or not at all.
 #[derive(Default)]
-pub struct Batch(Vec<Change>);
+pub struct Batch {
+    changes: Vec<Change>,
+    /// The keys and values of all changes, one behind the other: a batch has thousands of them, most of a few bytes.
+    bytes: Vec<u8>,
+}
 
-enum Change {
-    Put(Family, Vec<u8>, Vec<u8>),
-    Delete(Family, Vec<u8>),
-    DeleteRange(Family, Vec<u8>, Vec<u8>),
+struct Change {
+    family: Family,
+    kind: ChangeKind,
+    /// Where in `bytes` the key is.
+    key: Range<usize>,
+    /// Where the value is, or the end of a range of keys.
+    value: Range<usize>,
+}
+
+enum ChangeKind {
+    Put,
+    Delete,
+    DeleteRange,
+}
+
+impl Family {
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, run_bytes: None }
+    }
+
+    /// For keys that grow at many places at once, each place known by the first `run_bytes` of its keys: an insert then
+    /// begins to look where the last one of its run ended, instead of at the top of the whole table.
+    pub const fn of_runs(name: &'static str, run_bytes: usize) -> Self {
+        Self { name, run_bytes: Some(run_bytes) }
+    }
 }
 
 impl Store {
@@ -62,8 +92,8 @@ impl Store {
         let options = kind.options();
         let descriptors = families
             .iter()
-            .map(|family| rocksdb::ColumnFamilyDescriptor::new(family.0, kind.options()))
-            .chain([rocksdb::ColumnFamilyDescriptor::new("default", kind.options())]);
+            .map(|family| rocksdb::ColumnFamilyDescriptor::new(family.name, of_family(&options, *family)))
+            .chain([rocksdb::ColumnFamilyDescriptor::new("default", options.clone())]);
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|error| StorageError::from_rocksdb(path, &error))?;
         let superseded = Superseded { path: path.to_path_buf(), set: AtomicBool::new(false) };
@@ -89,11 +119,12 @@ impl Store {
     /// The disk failed; what is on it is then unknown, and the only safe course is to stop.
     pub fn write(&self, batch: Batch, synced: Synced) -> Result<(), StorageError> {
         let mut write = WriteBatch::default();
-        for change in batch.0 {
-            match change {
-                Change::Put(family, key, value) => write.put_cf(self.handle(family), key, value),
-                Change::Delete(family, key) => write.delete_cf(self.handle(family), key),
-                Change::DeleteRange(family, from, to) => write.delete_range_cf(self.handle(family), from, to),
+        for Change { family, kind, key, value } in batch.changes {
+            let (handle, key, value) = (self.handle(family), &batch.bytes[key], &batch.bytes[value]);
+            match kind {
+                ChangeKind::Put => write.put_cf(handle, key, value),
+                ChangeKind::Delete => write.delete_cf(handle, key),
+                ChangeKind::DeleteRange => write.delete_range_cf(handle, key, value),
             }
         }
         #[cfg(test)]
@@ -160,7 +191,7 @@ impl Store {
     }
 
     pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.0).expect("the store was opened with all of its families")
+        self.db.cf_handle(family.name).expect("the store was opened with all of its families")
     }
 
     pub(super) fn error(&self, error: &rocksdb::Error) -> StorageError {
@@ -189,20 +220,37 @@ impl Batch {
         Self::default()
     }
 
-    pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.0.push(Change::Put(family, key.into(), value.into()));
+    pub fn put(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.put_with(family, key, |bytes| bytes.extend_from_slice(value.as_ref()));
     }
 
-    pub fn delete(&mut self, family: Family, key: impl Into<Vec<u8>>) {
-        self.0.push(Change::Delete(family, key.into()));
+    /// As [`Batch::put`], with a value that `write` appends to what it is given.
+    pub fn put_with(&mut self, family: Family, key: impl AsRef<[u8]>, write: impl FnOnce(&mut Vec<u8>)) {
+        let key = self.hold(key.as_ref());
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let value = start..self.bytes.len();
+        self.changes.push(Change { family, kind: ChangeKind::Put, key, value });
+    }
+
+    pub fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
+        let key = self.hold(key.as_ref());
+        self.changes.push(Change { family, kind: ChangeKind::Delete, key, value: 0..0 });
     }
 
     /// Deletes from `from` to before `to`.
-    pub fn delete_range(&mut self, family: Family, from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) {
-        self.0.push(Change::DeleteRange(family, from.into(), to.into()));
+    pub fn delete_range(&mut self, family: Family, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) {
+        let (key, value) = (self.hold(from.as_ref()), self.hold(to.as_ref()));
+        self.changes.push(Change { family, kind: ChangeKind::DeleteRange, key, value });
+    }
+
+    fn hold(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty()
     }
 }

@@ -230,8 +230,8 @@ fn all_rows(pinned: &crate::storage::Pinned) -> Vec<(&'static str, Vec<u8>, Vec<
     let mut rows = Vec::new();
     for family in state_rows::FAMILIES {
         let walked = pinned.scan(*family, &[], &[], &mut |key, value| {
-            if family.0 != "meta" || key == replica::APPLIED_KEY {
-                rows.push((family.0, key.to_vec(), value.to_vec()));
+            if family.name != "meta" || key == replica::APPLIED_KEY {
+                rows.push((family.name, key.to_vec(), value.to_vec()));
             }
             true
         });

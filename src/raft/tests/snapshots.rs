@@ -86,7 +86,7 @@ fn snapshot_of_some_rows(directory: &TempDir) -> (PathBuf, Vec<Row>) {
     let stores = DataDir::new(directory.path()).open(1, super::log_store::FAMILIES, FAMILIES).expect("opens");
     let mut batch = Batch::new();
     let mut rows = Vec::new();
-    for family in FAMILIES.iter().filter(|family| family.0 != "meta") {
+    for family in FAMILIES.iter().filter(|family| family.name != "meta") {
         for number in 0..50_u8 {
             let row = (*family, vec![0, number], vec![number; usize::from(number) * 10]);
             batch.put(row.0, row.1.clone(), row.2.clone());
