@@ -60,26 +60,23 @@ pub fn encode_into<T: Serialize + ?Sized>(format: Format, value: &T, bytes: &mut
         .expect("derived Serialize of our own types writes to memory");
 }
 
-/// How many bytes [`encode`] would give, without giving them.
-pub fn encoded_bytes<T: Serialize + ?Sized>(format: Format, value: &T) -> usize {
-    let mut count = Count(size_of_val(&format.version));
-    bincode::serde::encode_into_std_write(value, &mut count, bincode::config::standard())
-        .expect("derived Serialize of our own types, counted");
-    count.0
+/// The bytes of a value as it stands inside another: for [`encode_list`].
+pub fn encode_part<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
+        .expect("derived Serialize of our own types writes to memory");
+    bytes
 }
 
-/// A writer that keeps nothing.
-struct Count(usize);
-
-impl std::io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
+/// As [`encode`] of a value that is `head` followed by a list, whose members were encoded where they arose.
+pub fn encode_list<T: Serialize>(format: Format, head: &T, members: &[Vec<u8>]) -> Vec<u8> {
+    const HEAD_BYTES: usize = 64;
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + members.iter().map(Vec::len).sum::<usize>());
+    encode_into(format, &(head, members.len() as u64), &mut bytes);
+    for member in members {
+        bytes.extend_from_slice(member);
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    bytes
 }
 
 /// The value of `bytes`, all of them.
@@ -115,7 +112,13 @@ mod tests {
         let value = (7u64, "text".to_owned(), vec![1u8, 2, 3]);
         let bytes = encode(Format::META, &value);
         assert_eq!(decode::<(u64, String, Vec<u8>)>(Format::META, &bytes).unwrap(), value);
-        assert_eq!(encoded_bytes(Format::META, &value), bytes.len());
+    }
+
+    #[test]
+    fn encode_list_of_encoded_members_is_the_encoded_whole() {
+        let whole = (7u64, vec!["a".to_owned(), "bc".to_owned()]);
+        let members: Vec<Vec<u8>> = whole.1.iter().map(encode_part).collect();
+        assert_eq!(encode_list(Format::META, &whole.0, &members), encode(Format::META, &whole));
     }
 
     #[test]

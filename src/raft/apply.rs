@@ -224,15 +224,15 @@ impl Work {
                 Ok(Answers::default())
             }
             EntryPayload::Normal(payload) => {
-                let body = payload.body().map_err(|error| StorageError::undecodable(hot.store.path(), &error))?;
+                let body = payload.take_body().map_err(|error| StorageError::undecodable(hot.store.path(), &error))?;
                 let answers = match body {
-                    Body::Queue(work) => apply_work(hot, index, work, chunk),
+                    Body::Queue(work) => apply_work(hot, index, &work, chunk),
                     Body::HashMark => {
                         hot.applied.mark = Some((index, hot.applied.hash));
                         Answers::default()
                     }
                     Body::HashVerdict { mark, hashes } => {
-                        self.judge(&hot.applied, *mark, hashes);
+                        self.judge(&hot.applied, mark, &hashes);
                         Answers::default()
                     }
                 };

@@ -27,10 +27,10 @@ use tokio::{
 
 use super::{
     inner::{Inner, Leader},
-    types::{Body, Callback, LeaderId, Payload, TypeConfig},
+    types::{Callback, LeaderId, Payload, TypeConfig},
 };
 use crate::{
-    codec::{self, Format},
+    codec,
     queue::{
         applied::Answer,
         command::{Clocks, Entry, Request},
@@ -81,7 +81,8 @@ const ABANDONED: u8 = 2;
 
 struct Proposal {
     request: Request,
-    bytes: usize,
+    /// Encoded by the caller, of whom there are many, for the proposer, of whom there is one.
+    encoded: Vec<u8>,
     fate: Arc<AtomicU8>,
     reply: Reply,
 }
@@ -125,13 +126,13 @@ pub fn channel(inner: Arc<Inner>) -> (Proposals, Proposer) {
 impl Proposals {
     /// Proposes and waits until it is applied, or `deadline`.
     pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
-        let bytes = codec::encoded_bytes(Format::ENTRY, &request);
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX) + 1;
+        let encoded = codec::encode_part(&request);
+        let kib = u32::try_from(encoded.len() / 1024).unwrap_or(u32::MAX) + 1;
         // Held until the outcome is known, so that what is on its way counts too.
         let _memory = self.memory.try_acquire_many(kib).map_err(|_| ProposeError::Busy)?;
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (reply, answer) = oneshot::channel();
-        let proposal = Proposal { request, bytes, fate: Arc::clone(&fate), reply };
+        let proposal = Proposal { request, encoded, fate: Arc::clone(&fate), reply };
         self.waiting.try_send(proposal).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
             mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { leader: None },
@@ -204,16 +205,23 @@ impl Proposer {
             if proposal.reply.is_closed() || !proposal.claim() {
                 continue;
             }
-            bytes += proposal.bytes;
+            bytes += proposal.encoded.len();
             group.push(proposal);
         }
         group
     }
 
     async fn propose(&self, group: Vec<Proposal>, tenure: Tenure, permit: OwnedSemaphorePermit) {
-        let (requests, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|p| (p.request, p.reply)).unzip();
+        let mut requests = Vec::with_capacity(group.len());
+        let (encoded, replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|proposal| {
+                requests.push(proposal.request);
+                (proposal.encoded, proposal.reply)
+            })
+            .unzip();
         let entry = Entry { clocks: self.clocks(&tenure), office: self.office(&tenure), requests };
-        let payload = Payload::new(Body::Queue(entry));
+        let payload = Payload::of_requests(entry, &encoded);
         let (leader, inner) = (tenure.leader, Arc::clone(&self.inner));
         let callback = Callback::new(move |result| {
             drop(permit);

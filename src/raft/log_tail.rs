@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::types::{LogEntry, LogId, Vote, entry_bytes};
 
-/// Entries kept in memory, in encoded bytes; those not yet on disk are kept beyond it. In memory an entry is decoded as well
-/// and weighs several times as much. It serves followers that keep up: what they lack is the newest second, not more.
+/// Entries kept in memory, in encoded bytes; those not yet on disk are kept beyond it. It serves followers that keep up:
+/// what they lack is the newest second, not more.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// One mark of log size for each so many bytes, to find a purge point without reading entries.
 const MARK_BYTES: u64 = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -83,7 +83,8 @@ pub struct Payload(Arc<Inner>);
 
 struct Inner {
     bytes: Bytes,
-    decoded: OnceLock<Body>,
+    /// Only until it is applied: the newest entries stay in memory for followers, who want bytes.
+    decoded: Mutex<Option<Body>>,
 }
 
 /// The content of a [`Payload`].
@@ -100,19 +101,24 @@ pub enum Body {
 impl Payload {
     pub fn new(body: Body) -> Self {
         let bytes = Bytes::from(codec::encode(Format::ENTRY, &body));
-        let decoded = OnceLock::new();
-        drop(decoded.set(body));
-        Self(Arc::new(Inner { bytes, decoded }))
+        Self(Arc::new(Inner { bytes, decoded: Mutex::new(Some(body)) }))
     }
 
+    /// An entry of work for the queue, whose requests were encoded where they came in.
+    pub fn of_requests(entry: Entry, requests: &[Vec<u8>]) -> Self {
+        /// Which of [`Body`]'s variants `Queue` is.
+        const QUEUE: u32 = 0;
+        let bytes = codec::encode_list(Format::ENTRY, &(QUEUE, entry.clocks, entry.office), requests);
+        Self(Arc::new(Inner { bytes: Bytes::from(bytes), decoded: Mutex::new(Some(Body::Queue(entry))) }))
+    }
+
+    /// The content, for the one who applies it: a second call decodes it once more.
+    ///
     /// # Errors
     /// The bytes came from a newer version, or are no entry.
-    pub fn body(&self) -> Result<&Body, CodecError> {
-        if let Some(body) = self.0.decoded.get() {
-            return Ok(body);
-        }
-        let body = codec::decode(Format::ENTRY, &self.0.bytes)?;
-        Ok(self.0.decoded.get_or_init(|| body))
+    pub fn take_body(&self) -> Result<Body, CodecError> {
+        let decoded = self.0.decoded.lock().expect("no holder of this lock panics").take();
+        decoded.map_or_else(|| codec::decode(Format::ENTRY, &self.0.bytes), Ok)
     }
 
     pub fn bytes(&self) -> &Bytes {
@@ -147,7 +153,7 @@ impl Serialize for Payload {
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = Bytes::deserialize(deserializer)?;
-        Ok(Self(Arc::new(Inner { bytes, decoded: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { bytes, decoded: Mutex::new(None) })))
     }
 }
 
@@ -199,6 +205,13 @@ mod tests {
     }
 
     #[test]
+    fn payload_of_encoded_requests_is_the_encoded_body() {
+        let Body::Queue(entry) = entry() else { panic!("an entry is work") };
+        let requests: Vec<Vec<u8>> = entry.requests.iter().map(codec::encode_part).collect();
+        assert_eq!(Payload::of_requests(entry.clone(), &requests), Payload::new(Body::Queue(entry)));
+    }
+
+    #[test]
     fn body_after_the_way_through_a_log_record_is_the_same() {
         let record = LogEntry {
             log_id: LogId { leader_id: LeaderId { term: 7, node_id: 2 }, index: 5 },
@@ -206,6 +219,6 @@ mod tests {
         };
         let back: LogEntry = codec::decode(Format::LOG, &codec::encode(Format::LOG, &record)).unwrap();
         let openraft::EntryPayload::Normal(payload) = &back.payload else { panic!("{back:?}") };
-        assert_eq!((payload.body().unwrap(), back.log_id), (&entry(), record.log_id));
+        assert_eq!((payload.take_body().unwrap(), back.log_id), (entry(), record.log_id));
     }
 }
