@@ -1,43 +1,118 @@
 //! What every request passes: who may ask, what is said of every answer, and that a panic is an answer too.
+//!
+//! The calls that a queue lives on go from here straight to their handlers; the router, which copies its routes and boxes
+//! its futures for each request, has the rest.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, Uri, header},
+    Router,
+    body::Body,
+    extract::{FromRequest, MatchedPath, Request},
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
+use hyper::{body::Incoming, service::Service};
+use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
-use super::{Front, context, failure::Failure, reply::MadeAt};
+use super::{
+    Front,
+    call::Call,
+    context,
+    failure::Failure,
+    handlers::{claim, leases, submit},
+    reply::MadeAt,
+};
 
 /// Requests to no known route, in the metrics: their paths are the client's to choose, and must not become labels.
 const NO_ROUTE: &str = "none";
 
-pub async fn guard(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or(NO_ROUTE).to_owned();
-    let mut response = match check_origin(&front, request.uri(), request.headers()) {
-        Err(failure) => failure.into_response(),
-        Ok(()) => answer(request, next).await,
-    };
-    stamp(&front, &mut response);
-    front.metrics.answered(&route, response.status().as_u16(), began.elapsed());
+/// What answers a connection's requests.
+#[derive(Clone)]
+pub struct Door {
+    pub front: Arc<Front>,
+    pub router: TowerToHyperService<Router>,
+}
+
+/// The calls that a queue lives on.
+#[derive(Clone, Copy)]
+enum Hot {
+    Submit,
+    Claim,
+    Leases,
+}
+
+impl Door {
+    pub async fn answer(self, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+        let (began, front, request) = (Instant::now(), Arc::clone(&self.front), request.map(Body::new));
+        let hot = Hot::of(&request);
+        let mut response = match check_origin(&front, request.uri(), request.headers()) {
+            Err(failure) => failure.into_response(),
+            Ok(()) => match AssertUnwindSafe(self.dispatch(hot, request)).catch_unwind().await {
+                Ok(response) => response,
+                Err(_) => panicked(),
+            },
+        };
+        stamp(&front, &mut response);
+        let cold = response.extensions_mut().remove::<MatchedPath>();
+        let route = hot.map(Hot::route).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
+        front.metrics.answered(route, response.status().as_u16(), began.elapsed());
+        Ok(response)
+    }
+
+    async fn dispatch(self, hot: Option<Hot>, request: Request) -> Response {
+        let Some(hot) = hot else { return self.router.call(request).await.into_response() };
+        let answer = match Call::from_request(request, &self.front).await {
+            Err(failure) => Err(failure),
+            Ok(call) => match hot {
+                Hot::Submit => submit::submit(call).await,
+                Hot::Claim => claim::claim(call).await,
+                Hot::Leases => leases::leases(call).await,
+            },
+        };
+        answer.into_response()
+    }
+}
+
+impl Hot {
+    fn of(request: &Request) -> Option<Self> {
+        if request.method() != Method::POST {
+            return None;
+        }
+        match request.uri().path() {
+            "/v1/jobs" => Some(Self::Submit),
+            "/v1/claim" => Some(Self::Claim),
+            "/v1/leases" => Some(Self::Leases),
+            _ => None,
+        }
+    }
+
+    fn route(self) -> &'static str {
+        match self {
+            Self::Submit => "/v1/jobs",
+            Self::Claim => "/v1/claim",
+            Self::Leases => "/v1/leases",
+        }
+    }
+}
+
+/// Tells the door which route the router found, for the metrics.
+pub async fn note_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
     response
 }
 
-async fn answer(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    match std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            // The panic hook has logged where and why.
-            tracing::error!(path, "a handler panicked");
-            Failure::internal().into_response()
-        }
-    }
+fn panicked() -> Response {
+    // The panic hook has logged where and why.
+    tracing::error!("a handler panicked");
+    Failure::internal().into_response()
 }
 
 /// `raftq-index`: where the answer was made, or for errors how far this node has come.
@@ -46,7 +121,7 @@ fn stamp(front: &Front, response: &mut Response) {
         return;
     }
     let index = response.extensions().get::<MadeAt>().map_or_else(|| front.applied(), |made| made.0);
-    if let Ok(value) = HeaderValue::from_str(&format!("{}.{index}", front.cluster())) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(format!("{}.{index}", front.cluster()))) {
         response.headers_mut().insert(context::INDEX, value);
     }
 }

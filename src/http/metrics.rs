@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, RwLock,
+        RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ const BOUNDS_US: [u64; 10] = [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250
 #[derive(Default)]
 pub struct Metrics {
     // Written once for each pair of route and status; read for each request, for moments.
-    routes: RwLock<BTreeMap<(String, u16), Arc<Answered>>>,
+    routes: RwLock<BTreeMap<String, BTreeMap<u16, Answered>>>,
 }
 
 /// Requests of one route with one status.
@@ -28,26 +28,31 @@ struct Answered {
 
 impl Metrics {
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
-        let key = (route.to_owned(), status);
-        let known = self.routes.read().expect("nothing panics under this lock").get(&key).cloned();
-        let counted = known.unwrap_or_else(|| self.add(key));
-        counted.add(took);
+        if !self.add(route, status, took) {
+            let mut routes = self.routes.write().expect("nothing panics under this lock");
+            routes.entry(route.to_owned()).or_default().entry(status).or_default().add(took);
+        }
     }
 
-    fn add(&self, key: (String, u16)) -> Arc<Answered> {
-        Arc::clone(self.routes.write().expect("nothing panics under this lock").entry(key).or_default())
+    /// False where it is the first of its kind.
+    fn add(&self, route: &str, status: u16, took: Duration) -> bool {
+        let routes = self.routes.read().expect("nothing panics under this lock");
+        let known = routes.get(route).and_then(|statuses| statuses.get(&status));
+        known.map(|answered| answered.add(took)).is_some()
     }
 
     /// In the text format of Prometheus.
     pub fn write(&self, text: &mut Text) {
         let routes = self.routes.read().expect("nothing panics under this lock");
         text.family("raftq_http_requests_total", "counter", "requests answered, by route and status");
-        for ((route, status), counted) in routes.iter() {
+        let each =
+            || routes.iter().flat_map(|(route, of)| of.iter().map(move |(status, counted)| (route, status, counted)));
+        for (route, status, counted) in each() {
             let labels = format!("route=\"{route}\",status=\"{status}\"");
             text.sample("raftq_http_requests_total", &labels, counted.total.load(Ordering::Relaxed) as f64);
         }
         text.family("raftq_http_request_seconds", "histogram", "time to answer, by route and status");
-        for ((route, status), counted) in routes.iter() {
+        for (route, status, counted) in each() {
             counted.write(text, &format!("route=\"{route}\",status=\"{status}\""));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listener ─► guard ─► router ─► handler: decode ─► one call ─► encode
-//!                                      │                │
+//!                 └── hot calls ──────►│                │
 //!                                   api types      Node::propose, Node::view
 //!                                                       │
 //!   applied batches ─► Hub ─► waiting claims, waits for a job, event streams
@@ -34,6 +34,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +48,8 @@ pub async fn run(listener: TcpListener, deps: Deps, shutdown: CancellationToken)
     let hub_stop = CancellationToken::new();
     let hub = tokio::spawn(hub::run(Arc::clone(&front), hub_stop.clone()));
     let waiters = tokio::spawn(end_waits(Arc::clone(&front), shutdown.clone()));
-    serve::serve(listener, router::router(&front), shutdown).await;
+    let door = guard::Door { router: TowerToHyperService::new(router::router(&front)), front };
+    serve::serve(listener, door, shutdown).await;
     hub_stop.cancel();
     for task in [hub, waiters] {
         if let Err(error) = task.await {

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::guard::Door;
 
 /// Open connections; more wait in the kernel's queue. Ten thousand waiting claims and some to spare.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -26,7 +27,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`, then lets requests under way end.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub async fn serve(listener: TcpListener, door: Door, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -35,7 +36,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, permit)) = accepted else { continue };
-        connections.spawn(connection(stream, router.clone(), shutdown.clone(), permit));
+        connections.spawn(connection(stream, door.clone(), shutdown.clone(), permit));
     }
     connections.close();
     if tokio::time::timeout(SHUTDOWN_GRACE * 2, connections.wait()).await.is_err() {
@@ -58,7 +59,7 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, permit: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, door: Door, shutdown: CancellationToken, permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection was gone at once");
         return;
@@ -66,7 +67,8 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let served =
+        builder.serve_connection(TokioIo::new(stream), service_fn(move |request| door.clone().answer(request)));
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => Some(ended),
