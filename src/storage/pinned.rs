@@ -71,3 +71,53 @@ pub(super) fn walk(
     }
     entries.status()
 }
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
+    use super::*;
+    use crate::storage::{Batch, StoreKind, Synced};
+
+    const ROWS: Family = Family::new("rows");
+    const DELETED: u32 = 20_000;
+
+    /// What lies behind a prefix was deleted and is not compacted yet: history that retention has just eaten. A scan of
+    /// the prefix once waded through all of it, each time, before it found that nothing more was its own.
+    #[test]
+    fn scan_of_a_prefix_never_reads_what_was_deleted_behind_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(Store::open(directory.path(), StoreKind::State, &[ROWS]).expect("opens"));
+        let mut batch = Batch::new();
+        batch.put(ROWS, b"a1", b"kept");
+        for number in 0..DELETED {
+            batch.put(ROWS, [b"b", &number.to_be_bytes()[..]].concat(), b"gone soon");
+        }
+        store.write(batch, Synced::No).expect("writes");
+        let mut batch = Batch::new();
+        for number in 0..DELETED {
+            batch.delete(ROWS, [b"b", &number.to_be_bytes()[..]].concat());
+        }
+        store.write(batch, Synced::No).expect("writes");
+
+        let pinned = store.pin();
+        assert_eq!(skipped(|each| pinned.scan(ROWS, b"a", b"a", each)), (1, 0));
+        assert_eq!(skipped(|each| store.scan(ROWS, b"a", b"a1", each)), (1, 0));
+        let (rows, waded) = skipped(|each| store.scan(ROWS, b"", b"a", each));
+        assert!(rows == 1 && waded >= u64::from(DELETED), "nothing was there to wade through: {waded}");
+    }
+
+    /// The rows that a scan gave, and the deleted ones that it read past.
+    fn skipped(scan: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError>) -> (usize, u64) {
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut context = PerfContext::default();
+        context.reset();
+        let mut rows = 0;
+        let scanned = scan(&mut |_, _| {
+            rows += 1;
+            true
+        });
+        scanned.expect("reads");
+        (rows, context.metric(PerfMetric::InternalDeleteSkippedCount))
+    }
+}
