@@ -4,7 +4,10 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, World, eventually, scenario};
+use crate::harness::{Cluster, Process, World, eventually, scenario};
+
+/// A command's parent is the supervisor, whose parent is the node or worker.
+const KILL_THE_WORKER: &str = "kill -9 $(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status)";
 
 #[test]
 fn scenario_21_retries_then_buried_and_scenario_26_kicked() {
@@ -95,6 +98,49 @@ fn scenario_25_job_that_loses_its_workers_is_buried_after_the_limit() {
     assert_eq!((&job["status"], &job["attempts"], &job["retries_left"]), (&json!("buried"), &json!(4), &json!(7)));
     assert!(job.to_string().contains("lost_contact"), "{job}");
     assert_eq!(world.take().job, innocent, "other jobs are unharmed");
+}
+
+#[test]
+fn scenario_25_command_that_kills_the_master_each_time_is_buried_and_the_rest_goes_on() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let runs = cluster.directory().join("runs");
+    let script = format!("echo run >> {}; {KILL_THE_WORKER}; sleep 300", runs.display());
+    let deadly = world.submit(&json!({"shell": script, "lost_limit": 3}));
+    let innocent = world.submit(&json!({"shell": "echo done", "priority": 1, "keep_output": true}));
+    let job = eventually("it is buried", Duration::from_secs(90), || {
+        for node in cluster.nodes.iter().filter(|node| node.exited().is_some()) {
+            node.wait_exit(Duration::ZERO);
+            node.start();
+        }
+        let job = world.job(deadly);
+        (job["status"] == "buried").then_some(job)
+    });
+    assert_eq!((&job["lost"], &job["attempts"]), (&json!(4), &json!(4)), "{job}");
+    assert!(job.to_string().contains("lost_contact"), "{job}");
+    assert_eq!(fs::read_to_string(runs).expect("it ran").lines().count(), 4);
+    world.wait_status(innocent, "success");
+}
+
+#[test]
+fn scenario_25_command_that_kills_its_remote_worker_each_time_is_buried() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "remote");
+    let deadly =
+        world.submit(&json!({"queue": "remote", "shell": format!("{KILL_THE_WORKER}; sleep 300"), "lost_limit": 3}));
+    let innocent = world.submit(&json!({"queue": "remote", "shell": "true", "priority": 1}));
+    for lost in 1..=4 {
+        let arguments = ["worker", "--queue", "remote", "--slots", "1", "--lease", "1s"];
+        let _worker = Process::start(&cluster, &format!("worker{lost}"), &arguments);
+        eventually("the loss is noticed", Duration::from_secs(20), || {
+            (world.job(deadly)["lost"] == lost).then_some(())
+        });
+    }
+    let job = world.wait_status(deadly, "buried");
+    assert_eq!(job["attempts"], 4);
+    assert!(job.to_string().contains("lost_contact"), "{job}");
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    world.wait_status(innocent, "success");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod failure;
 mod faults;
 mod leases;
 mod limits;
+mod outages;
 mod processing;
 mod promises;
 mod queue_wide;

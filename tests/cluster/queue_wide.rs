@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Cluster, World, eventually, stays};
+use crate::harness::{Call, Cluster, Node, World, eventually, stays};
 
 #[test]
 fn scenario_40_drained_cluster_takes_no_submission_and_ends_what_it_has() {
@@ -112,6 +112,38 @@ fn scenario_44_waiting_for_a_change_of_a_job() {
 }
 
 #[test]
+fn scenario_44_many_waits_outlast_a_leader_change_and_all_hear_of_it() {
+    const WAITS: usize = 400;
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&world.task(1));
+    let version = world.job(id)["version"].clone();
+    let path = format!("/v1/jobs/{id}/wait?since={version}&timeout_ms=60000");
+    let waiting = || {
+        let running = cluster.nodes.iter().filter(|node| node.is_running());
+        running.map(|node| metric(&cluster, node, "raftq_waiting_for_jobs")).sum::<usize>()
+    };
+    thread::scope(|scope| {
+        let wait = || {
+            let call = Call::get(&path).header("raftq-timeout-ms", "60000").within(Duration::from_secs(60));
+            cluster.client().call(call).ok()
+        };
+        let small = || thread::Builder::new().stack_size(256 << 10);
+        let waits: Vec<_> =
+            (0..WAITS).map(|_| small().spawn_scoped(scope, wait).expect("a thread can be started")).collect();
+        eventually("all wait", Duration::from_secs(30), || (waiting() == WAITS).then_some(()));
+        cluster.kill_leader();
+        // Those of the dead node have come back to the others.
+        eventually("all wait again", Duration::from_secs(30), || (waiting() == WAITS).then_some(()));
+        world.verb(id, "priority", json!({"priority": -5}));
+        for wait in waits {
+            let answer = wait.join().expect("it was answered");
+            assert_eq!(answer["job"]["priority"], -5, "{answer}");
+        }
+    });
+}
+
+#[test]
 fn scenario_44_leader_change_during_the_wait_loses_no_log_line() {
     let cluster = Cluster::start();
     let world = World::new(&cluster, "q");
@@ -134,4 +166,11 @@ fn scenario_44_leader_change_during_the_wait_loses_no_log_line() {
         });
     }
     assert_eq!(seen, ["0 a", "0 b", "1 a", "1 b", "2 a", "2 b", "3 a", "3 b"]);
+}
+
+/// A number that a node tells of itself; 0 while it does not answer.
+fn metric(cluster: &Cluster, node: &Node, name: &str) -> usize {
+    let told = cluster.client_of(node).once(&node.api, &Call::get("/metrics"));
+    let text = told.map_or(String::new(), |answer| answer.text);
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Cluster, World, eventually, scenario},
+    harness::{Cluster, Fault, World, eventually, scenario},
     leases::is_alive,
 };
 
@@ -131,6 +131,39 @@ fn scenario_38_only_final_jobs_are_archived_and_once() {
         let with_archived = listed("&archived=true");
         assert!([success, error, canceled].iter().all(|id| with_archived.contains(id)), "{with_archived:?}");
     });
+}
+
+/// The exact minute stands in the core's scripts; here with real clocks, that a jump takes to the ages of the scenario.
+#[test]
+fn scenario_39_autoarchive_of_a_minute_takes_only_what_is_older() {
+    const APART_MS: u64 = 4000;
+    let mut cluster = Cluster::builder().lay_out();
+    if !cluster.can_fail() {
+        return;
+    }
+    cluster.start_all();
+    cluster.settle();
+    let world = World::new(&cluster, "q");
+    let end_one = || {
+        let id = world.submit(&world.task(1));
+        world.succeed(&world.take(), json!(null));
+        (id, world.job(id)["ended_at"].as_u64().expect("ended"))
+    };
+    let (old, old_end) = end_one();
+    let (young, young_end) = eventually("the next ends some seconds later", Duration::from_secs(20), || {
+        Some(end_one()).filter(|(_, end)| *end >= old_end + APART_MS)
+    });
+    let running = world.submit(&world.task(1));
+    world.take();
+    // The older one is then 62 s old or a little more, the younger one less than 60.
+    let passed_s = (young_end - old_end).div_ceil(1000);
+    cluster.nodes.iter().for_each(|node| node.fail(Fault::ClockAhead(62 - passed_s)));
+    let answer = world.post("/v1/archive", &json!({"age_s": 60, "limit": 1000})).ok();
+    assert_eq!(answer["left"], 0, "{answer}");
+    let archived = |id: u64| world.job(id)["archived"] == true;
+    assert_eq!((archived(old), archived(young), archived(running)), (true, false, false), "{answer}");
+    world.post("/v1/archive", &json!({"age_s": "all"})).ok();
+    assert_eq!((archived(young), archived(running)), (true, false));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{
     client::{Call, Client},
     node::Node,
     wait::eventually,
+    wires::Wires,
 };
 
 /// Long enough for a slow machine that builds something else beside; a healthy cluster needs about a second.
@@ -24,11 +25,12 @@ pub struct Builder {
     nodes: u64,
     pool_size: u32,
     pool_queues: Vec<&'static str>,
+    wired: bool,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { nodes: 3, pool_size: 2, pool_queues: vec!["default"] }
+        Self { nodes: 3, pool_size: 2, pool_queues: vec!["default"], wired: false }
     }
 }
 
@@ -39,6 +41,11 @@ impl Builder {
 
     pub fn pool_size(self, pool_size: u32) -> Self {
         Self { pool_size, ..self }
+    }
+
+    /// With wires between the nodes that can be cut.
+    pub fn wired(self) -> Self {
+        Self { wired: true, ..self }
     }
 
     /// Starts it, and waits until a leader serves.
@@ -59,19 +66,30 @@ impl Builder {
     /// Writes the configurations and starts nothing.
     pub fn lay_out(&self) -> Cluster {
         let directory = tempfile::Builder::new().prefix("raftq-").tempdir().expect("a directory can be made");
-        let nodes: Vec<Node> = (1..=self.nodes).map(|id| Node::new(id, directory.path())).collect();
+        let mut nodes: Vec<Node> = (1..=self.nodes).map(|id| Node::new(id, directory.path())).collect();
+        let wires = Wires::default();
+        if self.wired {
+            nodes.iter_mut().for_each(|node| node.wire(&wires));
+        }
         for node in &nodes {
             fs::write(node.config_path(), self.config(node, &nodes)).expect("a file can be written");
         }
-        Cluster { nodes, builder: self.clone(), directory: Some(directory) }
+        Cluster { nodes, wires, builder: self.clone(), directory: Some(directory) }
     }
 
     fn config(&self, own: &Node, founders: &[Node]) -> String {
         let mut text = format!("id = {}\ndata_dir = \"{}\"\n", own.id, own.data_dir().display());
-        write!(text, "api = \"{}\"\npeer = \"{}\"\n\n", own.api, own.peer).expect("a string can be written to");
+        write!(text, "api = \"{}\"\npeer = \"{}\"\n", own.api, own.peer).expect("a string can be written to");
+        write!(text, "advertise_peer = \"{}\"\n\n", own.advertised_peer()).expect("a string can be written to");
         for node in founders {
-            write!(text, "[[member]]\nid = {}\napi = \"{}\"\npeer = \"{}\"\n\n", node.id, node.api, node.peer)
-                .expect("a string can be written to");
+            write!(
+                text,
+                "[[member]]\nid = {}\napi = \"{}\"\npeer = \"{}\"\n\n",
+                node.id,
+                node.api,
+                node.advertised_peer()
+            )
+            .expect("a string can be written to");
         }
         let (size, queues) = (self.pool_size, &self.pool_queues);
         write!(text, "[pool]\nsize = {size}\nqueues = {queues:?}\n\n[raft]\nprofile = \"test\"\n")
@@ -82,6 +100,7 @@ impl Builder {
 
 pub struct Cluster {
     pub nodes: Vec<Node>,
+    pub wires: Wires,
     builder: Builder,
     /// `None` only while it is being kept.
     directory: Option<TempDir>,
@@ -114,11 +133,6 @@ impl Cluster {
         let node = Node::at(id, gone.api.clone(), gone.peer.clone(), self.directory());
         fs::write(node.config_path(), self.builder.config(&node, &[])).expect("a file can be written");
         self.nodes[place] = node;
-    }
-
-    /// Loads a library into every node, from its next start on.
-    pub fn preload(&mut self, library: &Path) {
-        self.nodes.iter_mut().for_each(|node| node.preload(library));
     }
 
     pub fn start_all(&self) {
@@ -209,6 +223,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill_all();
+        self.wires.tear_down();
         if !std::thread::panicking() {
             return;
         }

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::wait::eventually;
+use super::{wait::eventually, wires::Wires};
 
 /// Ports are drawn from below the range that the kernel gives to outgoing connections. A port from `bind(0)` would lie in
 /// it, and could be taken by any client while its node is down for a restart.
@@ -29,6 +29,8 @@ pub struct Node {
     /// A library that stands between the process and the C library.
     preload: Option<PathBuf>,
     wall_offset_ms: Mutex<Option<i64>>,
+    /// Between this node and its peers, and what it is reached at there.
+    wires: Option<(Wires, String)>,
     child: Mutex<Option<Child>>,
 }
 
@@ -46,6 +48,7 @@ impl Node {
             peer,
             directory: directory.to_owned(),
             preload: None,
+            wires: None,
             wall_offset_ms: Mutex::new(None),
             child: Mutex::new(None),
         }
@@ -59,6 +62,21 @@ impl Node {
     /// Its wall clock is wrong by this, from the next start on.
     pub fn wall_clock_off_by(&self, ms: i64) {
         *self.wall_offset_ms.lock().expect("no test panics while it holds this") = Some(ms);
+    }
+
+    /// Puts a wire before the peer listener.
+    pub fn wire(&mut self, wires: &Wires) {
+        self.wires = Some((wires.clone(), wires.lay(self.id, &self.peer)));
+    }
+
+    /// What other nodes reach it at.
+    pub fn advertised_peer(&self) -> &str {
+        self.wires.as_ref().map_or(&self.peer, |(_, address)| address)
+    }
+
+    /// Where the faults of this node's machine are written down.
+    pub fn faults(&self) -> PathBuf {
+        self.directory.join("faults").join(format!("node{}", self.id))
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -81,7 +99,11 @@ impl Node {
     pub fn start_with(&self, arguments: &[&str]) {
         let mut child = self.child.lock().expect("no test panics while it holds this");
         assert!(child.is_none(), "node {} is running already", self.id);
-        *child = Some(self.spawn(arguments));
+        let process = self.spawn(arguments);
+        if let Some((wires, _)) = &self.wires {
+            wires.belongs(process.id(), self.id);
+        }
+        *child = Some(process);
     }
 
     fn spawn(&self, arguments: &[&str]) -> Child {
@@ -99,6 +121,7 @@ impl Node {
             .stderr(log)
             .envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)))
             .envs(offset.iter().map(|ms| ("RAFTQ_TEST_WALL_OFFSET_MS", ms.to_string())))
+            .envs(self.preload.iter().flat_map(|library| [("LD_PRELOAD", library.clone()), ("FAULTS", self.faults())]))
             .spawn()
             .expect("the binary can be started")
     }
