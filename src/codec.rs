@@ -30,7 +30,9 @@ impl Format {
     pub const ROW: Self = Self { name: "row", version: 1, bytes_max: 32 << 20 };
     pub const META: Self = Self { name: "store record", version: 1, bytes_max: 1 << 20 };
     pub const PEER: Self = Self { name: "peer message", version: 1, bytes_max: BYTES_MAX };
-    pub const SNAPSHOT: Self = Self { name: "snapshot header", version: 1, bytes_max: 1 << 20 };
+    pub const POSITION: Self = Self { name: "position", version: 2, bytes_max: 1 << 20 };
+    pub const SNAPSHOT: Self = Self { name: "snapshot header", version: 2, bytes_max: 1 << 20 };
+    pub const TRAILER: Self = Self { name: "snapshot trailer", version: 1, bytes_max: 1 << 20 };
     pub const ANSWERS: Self = Self { name: "answers", version: 1, bytes_max: BYTES_MAX };
 }
 
@@ -101,6 +103,19 @@ pub fn decode<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Co
         return Err(CodecError::Malformed { what, reason });
     }
     Ok(value)
+}
+
+/// As [`decode`], of bytes that the version before this format's may have written, in its own layout `O`.
+pub fn decode_or_older<T, O>(format: Format, bytes: &[u8]) -> Result<T, CodecError>
+where
+    T: DeserializeOwned,
+    O: DeserializeOwned + Into<T>,
+{
+    let older = Format { version: format.version - 1, ..format };
+    match bytes.first() {
+        Some(&found) if found == older.version => decode::<O>(older, bytes).map(Into::into),
+        _ => decode(format, bytes),
+    }
 }
 
 #[cfg(test)]

@@ -157,6 +157,7 @@ fn summary(status: &Value) -> Vec<(&'static str, String)> {
         ("term", text(&status["term"])),
         ("committed", text(&status["committed"])),
         ("answered", format!("by node {}, {}", status["id"], text(&status["role"]))),
+        ("feature_level", text(&status["feature_level"])),
         ("version", text(&status["version"])),
     ]
 }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    feature::FeatureLevel,
     replica::{Applied, AppliedBatch, AppliedEntry, Hot, Replica},
     state_rows::{StoredRows, put_changes},
     stop::{Stop, StopReason},
@@ -235,11 +236,28 @@ impl Work {
                         self.judge(&hot.applied, mark, &hashes);
                         Answers::default()
                     }
+                    Body::FeatureLevel(level) => {
+                        self.raise(hot, level)?;
+                        Answers::default()
+                    }
                 };
                 hot.applied.hash = roll(hot.applied.hash, index, payload.bytes(), &answers);
                 Ok(answers)
             }
         }
+    }
+
+    /// From here on the entries may mean what only versions know that know this level.
+    fn raise(&self, hot: &mut Hot, level: FeatureLevel) -> Result<(), StorageError> {
+        let knows = self.replica.knows;
+        if level > knows {
+            self.stop.because(StopReason::NewerLevel { level, knows });
+            let what = format!("feature level {level}, this one knows up to {knows}");
+            return Err(StorageError::NewerFormat { path: hot.store.path().to_path_buf(), what });
+        }
+        hot.applied.feature_level = hot.applied.feature_level.max(level);
+        tracing::info!(%level, "feature level raised");
+        Ok(())
     }
 
     /// Stops this node if most members agree on a hash that is not its own (P9).

@@ -15,9 +15,11 @@ use openraft::{LogIdOptionExt, metrics::WaitError};
 use tokio::time::Instant;
 
 use super::{
+    feature::FeatureLevel,
     inner::Inner,
     membership::MembershipError,
     reads::ReadError,
+    replica::Applied,
     snapshot::SnapshotFile,
     snapshot_file::{self, Header, SnapshotError, Trailer},
     state_rows,
@@ -81,12 +83,17 @@ pub enum BackupError {
 /// # Errors
 /// It is no backup, is cut short or damaged, or what its rows say contradicts itself.
 pub fn examine(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<BackupSummary, SnapshotError> {
+    let level = snapshot_file::read_header(path)?.applied.feature_level;
+    if level > FeatureLevel::NEWEST {
+        let what = format!("feature level {level}, this one knows up to {}", FeatureLevel::NEWEST);
+        return Err(SnapshotError::Newer(what));
+    }
     let (mut held, mut counts) = (Held::default(), Counts::default());
     let (header, trailer) = snapshot_file::read(path, &mut |family, key, value| {
         progress((key.len() + value.len()) as u64);
         take_row(&mut held, &mut counts, family, key, value)
     })?;
-    if held.applied != codec::encode(Format::META, &header.applied) {
+    if Applied::decode(&held.applied).ok().as_ref() != Some(&header.applied) {
         return Err(SnapshotError::Damaged("its rows are not at the index that it says".to_owned()));
     }
     let state = whole_state(&held)?;

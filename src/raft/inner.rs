@@ -236,6 +236,7 @@ impl Inner {
             disk_free: disk.free,
             disk_total: disk.total,
             wall_ms,
+            knows: self.replica.knows,
         }
     }
 }

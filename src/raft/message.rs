@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{SnapshotMeta, Vote};
+use super::{
+    feature::FeatureLevel,
+    types::{SnapshotMeta, Vote},
+};
 use crate::{
     queue::command::Request,
     storage::{ClusterId, DiskId},
@@ -123,4 +126,6 @@ pub struct StatusReply {
     pub disk_free: u64,
     pub disk_total: u64,
     pub wall_ms: u64,
+    /// The newest feature level that it knows.
+    pub knows: FeatureLevel,
 }

@@ -43,6 +43,7 @@ mod backup;
 mod batch;
 mod belonging;
 mod crash_hint;
+mod feature;
 mod inner;
 mod lease;
 mod log_store;
@@ -74,6 +75,7 @@ pub const RAFT_LOG_TARGET: &str = "openraft";
 
 pub use backup::{Backup, BackupError, BackupSummary, examine};
 pub use batch::{Committed, ProposeError};
+pub use feature::FeatureLevel;
 pub use inner::Leader;
 pub use membership::MembershipError;
 pub use node::{Node, OpenError, View};

@@ -23,6 +23,7 @@ use super::{
     backup::{Backup, BackupError},
     batch::{self, Committed, Proposals, ProposeError},
     crash_hint,
+    feature::FeatureLevel,
     inner::{Inner, Raft},
     lease::LeaseClock,
     log_store::{self, LogStore, LogWriter},
@@ -90,10 +91,10 @@ impl Node {
     /// The data directory is not this node's, is half gone, or cannot be read. Nothing was changed.
     pub async fn open(options: NodeOptions) -> Result<Self, OpenError> {
         let data = DataDir::new(&options.data_dir);
-        let (opening, id) = (data.clone(), options.id);
+        let (opening, id, knows) = (data.clone(), options.id, options.raft.feature_level);
         let stop = Stop::new();
         let stopping = stop.clone();
-        let opened = tokio::task::spawn_blocking(move || Opened::open(&opening, id, stopping)).await;
+        let opened = tokio::task::spawn_blocking(move || Opened::open(&opening, id, knows, stopping)).await;
         let opened = opened.map_err(|e| OpenError::Raft(e.to_string()))??;
         let threads = Arc::new(Mutex::new(Some((opened.writer, opened.apply_thread))));
         let identity = Arc::new(Mutex::new(opened.stores.identity));
@@ -461,12 +462,12 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(data: &DataDir, node: u64, stop: Stop) -> Result<Self, OpenError> {
+    fn open(data: &DataDir, node: u64, knows: FeatureLevel, stop: Stop) -> Result<Self, OpenError> {
         let stores = data.open(node, log_store::FAMILIES, state_rows::FAMILIES)?;
         if stores.identity.removed {
             return Err(OpenError::Removed { id: node });
         }
-        let replica = Arc::new(Replica::load(Arc::clone(&stores.state), stop.clone())?);
+        let replica = Arc::new(Replica::load(Arc::clone(&stores.state), knows, stop.clone())?);
         let (log, writer) = LogStore::open(Arc::clone(&stores.log), stop.clone())?;
         // What the log holds was not cut, so the next snapshot is due for all of it.
         replica.bytes_since_snapshot.store(log.bytes(), Ordering::Relaxed);

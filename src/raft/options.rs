@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use openraft::{Config, SnapshotPolicy};
 
+use super::feature::FeatureLevel;
 use crate::clock::Clock;
 
 /// What a node must know before it can start.
@@ -48,6 +49,8 @@ pub struct RaftOptions {
     pub crash_hint: bool,
     /// How often the members' state hashes are compared.
     pub hash_interval: Duration,
+    /// The newest semantics that this node knows. Always [`FeatureLevel::NEWEST`], but in tests of other versions.
+    pub feature_level: FeatureLevel,
     /// New work is refused below this much free space on a majority's disks, finishing below the second.
     pub space_low_bytes: u64,
     pub space_full_bytes: u64,
@@ -72,6 +75,7 @@ impl RaftOptions {
             stall_ms: 2_000,
             crash_hint: true,
             hash_interval: Duration::from_secs(10),
+            feature_level: FeatureLevel::NEWEST,
             space_low_bytes: 512 << 20,
             space_full_bytes: 128 << 20,
         }

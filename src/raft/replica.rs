@@ -22,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use super::{
+    feature::FeatureLevel,
     state_rows::{META, PinnedRows, StoredRows},
     stop::Stop,
     types::{LogId, Membership, StoredMembership},
 };
 use crate::{
-    codec::{self, Format},
+    codec::{self, CodecError, Format},
     queue::{State, applied::Effect, command::Clocks},
     storage::{Batch, StorageError, Store},
 };
@@ -49,6 +50,25 @@ pub struct Applied {
     pub mark: Option<(u64, u128)>,
     /// Ids of members that have gone; never given again.
     pub spent: BTreeSet<u64>,
+    pub feature_level: FeatureLevel,
+}
+
+/// As it was written before there were feature levels.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AppliedV1 {
+    log_id: Option<LogId>,
+    membership: StoredMembership,
+    hash: u128,
+    clocks: Clocks,
+    mark: Option<(u64, u128)>,
+    spent: BTreeSet<u64>,
+}
+
+impl From<AppliedV1> for Applied {
+    fn from(old: AppliedV1) -> Self {
+        let AppliedV1 { log_id, membership, hash, clocks, mark, spent } = old;
+        Self { log_id, membership, hash, clocks, mark, spent, feature_level: FeatureLevel::FIRST }
+    }
 }
 
 impl Applied {
@@ -64,20 +84,22 @@ impl Applied {
     }
 
     pub fn summary(&self) -> Summary {
-        Summary { index: self.index(), hash: self.hash, mark: self.mark }
+        Summary { index: self.index(), hash: self.hash, mark: self.mark, feature_level: self.feature_level }
     }
 
     pub fn load(store: &Store) -> Result<Self, StorageError> {
         match store.get(META, APPLIED_KEY)? {
             None => Ok(Self::default()),
-            Some(bytes) => {
-                codec::decode(Format::META, &bytes).map_err(|error| StorageError::undecodable(store.path(), &error))
-            }
+            Some(bytes) => Self::decode(&bytes).map_err(|error| StorageError::undecodable(store.path(), &error)),
         }
     }
 
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode_or_older::<Self, AppliedV1>(Format::POSITION, bytes)
+    }
+
     pub fn put(&self, batch: &mut Batch) {
-        batch.put(META, APPLIED_KEY, codec::encode(Format::META, self));
+        batch.put(META, APPLIED_KEY, codec::encode(Format::POSITION, self));
     }
 }
 
@@ -110,9 +132,12 @@ pub struct Summary {
     pub index: u64,
     pub hash: u128,
     pub mark: Option<(u64, u128)>,
+    pub feature_level: FeatureLevel,
 }
 
 pub struct Replica {
+    /// The newest feature level that this node knows.
+    pub knows: FeatureLevel,
     hot: RwLock<Hot>,
     /// The store of `hot`, for those who must not wait for apply.
     store: Mutex<Arc<Store>>,
@@ -131,13 +156,13 @@ pub struct Reading<'a> {
 }
 
 impl Replica {
-    pub fn load(store: Arc<Store>, stop: Stop) -> Result<Self, StorageError> {
-        let hot = Hot::load(Arc::clone(&store))?;
+    pub fn load(store: Arc<Store>, knows: FeatureLevel, stop: Stop) -> Result<Self, StorageError> {
+        let hot = Hot::load(Arc::clone(&store), knows)?;
         let index = watch::Sender::new(hot.applied.index());
         let summary = watch::Sender::new(hot.applied.summary());
         let batches = broadcast::Sender::new(BATCHES_MAX);
         let (hot, store) = (RwLock::new(hot), Mutex::new(store));
-        Ok(Self { hot, store, summary, index, batches, stop, bytes_since_snapshot: AtomicU64::new(0) })
+        Ok(Self { knows, hot, store, summary, index, batches, stop, bytes_since_snapshot: AtomicU64::new(0) })
     }
 
     /// Looks at the state as it stands now.
@@ -199,8 +224,12 @@ impl Replica {
 }
 
 impl Hot {
-    pub fn load(store: Arc<Store>) -> Result<Self, StorageError> {
+    pub fn load(store: Arc<Store>, knows: FeatureLevel) -> Result<Self, StorageError> {
         let applied = Applied::load(&store)?;
+        if applied.feature_level > knows {
+            let what = format!("feature level {}, this one knows up to {knows}", applied.feature_level);
+            return Err(StorageError::NewerFormat { path: store.path().to_path_buf(), what });
+        }
         let state = State::load(&StoredRows(Arc::clone(&store)));
         Ok(Self { state, store, applied })
     }

@@ -276,7 +276,7 @@ impl Snapshots {
         fill(&store, &backup.0)?;
         drop(backup);
         let store = Arc::new(store);
-        let mut hot = Hot::load(Arc::clone(&store)).map_err(failed)?;
+        let mut hot = Hot::load(Arc::clone(&store), self.replica.knows).map_err(failed)?;
         let leases_ended = hot.state.restore(&StoredRows(Arc::clone(&store)), &founding.restoration);
         invariants::check(&hot.state);
         let mut batch = Batch::new();
@@ -291,6 +291,7 @@ impl Snapshots {
                 &Answers::default(),
             ),
             clocks: hot.state.position().clocks,
+            feature_level: hot.applied.feature_level,
             ..Applied::default()
         };
         applied.put(&mut batch);

@@ -188,6 +188,11 @@ async fn install(
     if header.meta() != prologue.meta {
         return Err(failed("the snapshot is not the one it was announced as"));
     }
+    let (level, knows) = (header.applied.feature_level, inner.replica.knows);
+    if level > knows {
+        inner.stop.because(StopReason::NewerLevel { level, knows });
+        return Err(failed("it does not know the feature level of the snapshot"));
+    }
     let snapshot = SnapshotFile::open(path.to_path_buf()).map_err(failed)?;
     let snapshot = Snapshot { meta: prologue.meta, snapshot };
     tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot received");

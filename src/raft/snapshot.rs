@@ -43,7 +43,7 @@ pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Snapsho
 pub struct Snapshots {
     data: DataDir,
     identity: Arc<Mutex<Identity>>,
-    replica: Arc<Replica>,
+    pub(super) replica: Arc<Replica>,
     applier: Applier,
     state_name: Mutex<StateName>,
     /// How far the current snapshot reaches, as far as this process wrote it.
@@ -187,7 +187,7 @@ impl Snapshots {
             return Err(io::Error::other("the snapshot's rows are not at the index it was sent for"));
         }
         store.flush()?;
-        let hot = Hot::load(Arc::new(store))?;
+        let hot = Hot::load(Arc::new(store), self.replica.knows)?;
         self.data.point_at(next)?;
         *state_name = next;
         Ok(hot)

@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    replica::Applied,
+    replica::{Applied, AppliedV1},
     state_rows::{self, FAMILIES},
     types::SnapshotMeta,
 };
 use crate::{
-    codec::{self, Format},
+    codec::{self, CodecError, Format},
     storage::{ClusterId, Family, Pinned},
 };
 
@@ -42,6 +42,19 @@ pub struct Header {
     pub applied: Applied,
 }
 
+/// As it was written before there were feature levels.
+#[derive(Deserialize)]
+struct HeaderV1 {
+    cluster: ClusterId,
+    applied: AppliedV1,
+}
+
+impl From<HeaderV1> for Header {
+    fn from(old: HeaderV1) -> Self {
+        Self { cluster: old.cluster, applied: old.applied.into() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
     pub rows: u64,
@@ -52,6 +65,8 @@ pub struct Trailer {
 pub enum SnapshotError {
     #[error("the snapshot is damaged: {0}")]
     Damaged(String),
+    #[error("the snapshot was written by a newer version of raftq ({0}); use that version")]
+    Newer(String),
     #[error("the snapshot is of cluster {found}, this is {wanted}")]
     OtherCluster { found: ClusterId, wanted: ClusterId },
     #[error(transparent)]
@@ -72,7 +87,7 @@ pub fn write(path: &Path, cluster: ClusterId, pinned: &Pinned) -> Result<Header,
     write_frame(&mut out, &codec::encode(Format::SNAPSHOT, &header))?;
     let trailer = write_rows(&mut out, pinned)?;
     write_frame(&mut out, &[])?;
-    write_frame(&mut out, &codec::encode(Format::SNAPSHOT, &trailer))?;
+    write_frame(&mut out, &codec::encode(Format::TRAILER, &trailer))?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
     Ok(header)
 }
@@ -94,7 +109,7 @@ pub fn read(path: &Path, each: EachRow<'_>) -> Result<(Header, Trailer), Snapsho
         }
         rows += read_rows(&frame, &mut hasher, each)?;
     }
-    let trailer: Trailer = decode(&read_frame(&mut input)?)?;
+    let trailer: Trailer = codec::decode(Format::TRAILER, &read_frame(&mut input)?).map_err(undecodable)?;
     let found = Trailer { rows, hash: hasher.digest128() };
     if found != trailer {
         return Err(damaged(format!("it has {} rows, its trailer says {}", found.rows, trailer.rows)));
@@ -107,7 +122,7 @@ pub fn read(path: &Path, each: EachRow<'_>) -> Result<(Header, Trailer), Snapsho
 
 fn applied(pinned: &Pinned) -> Result<Applied, SnapshotError> {
     let bytes = pinned.get(state_rows::META, super::replica::APPLIED_KEY).map_err(io::Error::from)?;
-    let applied = bytes.map(|bytes| codec::decode(Format::META, &bytes)).transpose();
+    let applied = bytes.map(|bytes| Applied::decode(&bytes)).transpose();
     Ok(applied.map_err(io::Error::other)?.unwrap_or_default())
 }
 
@@ -185,7 +200,7 @@ fn header(input: &mut impl Read) -> Result<Header, SnapshotError> {
     if &magic != MAGIC {
         return Err(damaged("it does not begin as one"));
     }
-    decode(&read_frame(input)?)
+    codec::decode_or_older::<Header, HeaderV1>(Format::SNAPSHOT, &read_frame(input)?).map_err(undecodable)
 }
 
 fn write_frame(out: &mut impl Write, content: &[u8]) -> io::Result<()> {
@@ -215,8 +230,13 @@ fn read_u32(input: &mut impl Read) -> Result<u32, SnapshotError> {
     Ok(u32::from_le_bytes(bytes))
 }
 
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
-    codec::decode(Format::SNAPSHOT, bytes).map_err(|e| damaged(e.to_string()))
+fn undecodable(error: CodecError) -> SnapshotError {
+    match error {
+        CodecError::Newer { .. } => SnapshotError::Newer(error.to_string()),
+        CodecError::Empty { .. } | CodecError::TooLarge { .. } | CodecError::Malformed { .. } => {
+            damaged(error.to_string())
+        }
+    }
 }
 
 fn damaged(why: impl Into<String>) -> SnapshotError {

@@ -2,7 +2,7 @@
 
 use openraft::{Instant, LogIdOptionExt, ServerState};
 
-use super::inner::Inner;
+use super::{feature::FeatureLevel, inner::Inner};
 use crate::storage::{ClusterId, DiskSpace};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub struct Status {
     pub hash: (u64, u128),
     /// The last entry at which all members remember their hash, and this node's there.
     pub mark: Option<(u64, u128)>,
+    /// What is in force, and the newest that this node knows.
+    pub feature_level: FeatureLevel,
+    pub knows: FeatureLevel,
     pub disk: DiskSpace,
     pub space: Space,
     pub sync: SyncStatus,
@@ -117,6 +120,8 @@ impl Inner {
             members: self.members(),
             hash,
             mark: summary.mark,
+            feature_level: summary.feature_level,
+            knows: self.replica.knows,
             disk: crate::storage::disk_space(self.data.path()).unwrap_or_default(),
             space: *self.space.borrow(),
             sync: self.sync_status(),

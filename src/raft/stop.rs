@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
+use super::feature::FeatureLevel;
 use crate::storage::ClusterId;
 
 /// Why a node must not go on.
@@ -27,6 +28,11 @@ pub enum StopReason {
         "this node's state differs from the other members' at index {index}; its data is kept for examination. Bring it back with an empty data directory under a new id: raftq cluster replace"
     )]
     Diverged { index: u64 },
+    #[error(
+        "the cluster is at feature level {level} and this version knows up to {knows}: it must not guess what the log says \
+         from there on. Nothing was lost; start the node with the version that the other members run"
+    )]
+    NewerLevel { level: FeatureLevel, knows: FeatureLevel },
     #[error(
         "this node led while its disk or its state machine made no progress for {stalled_ms} ms, and nobody could take over"
     )]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use openraft::{RaftTypeConfig, raft::responder::Responder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::feature::FeatureLevel;
 use crate::{
     codec::{self, CodecError, Format},
     queue::{applied::Answer, command::Entry},
@@ -96,6 +97,8 @@ pub enum Body {
     HashMark,
     /// What the members' hashes were at the entry of `mark`.
     HashVerdict { mark: u64, hashes: Vec<(u64, u128)> },
+    /// The semantics of this level apply behind this entry (design 6).
+    FeatureLevel(FeatureLevel),
 }
 
 impl Payload {

@@ -144,6 +144,9 @@ impl Upkeep {
             self.inner.judge_space(&replies);
             self.inner.judge_wall_clock(&replies);
             self.compare_hashes(&replies).await;
+            if let Some(level) = self.inner.level_to_raise(&replies) {
+                self.write(Body::FeatureLevel(level)).await;
+            }
         }
         let applied = *self.inner.replica.index().borrow();
         if self.last_mark.elapsed() >= self.inner.options.raft.hash_interval && applied > self.marked_at {
@@ -182,7 +185,7 @@ impl Upkeep {
         let Some(leader) = self.inner.leading() else { return };
         let callback = super::types::Callback::new(|_| {});
         if let Err(error) = self.inner.raft.write(Payload::new(body)).responder(callback).with_leader(leader).await {
-            tracing::debug!(%error, "hash entry not written");
+            tracing::debug!(%error, "entry of the upkeep not written");
         }
     }
 }

@@ -34,7 +34,7 @@ impl ServerError {
             Self::Bind { .. } | Self::DataDirInUse { .. } | Self::DataDirUnusable { .. } => 2,
             Self::Open(OpenError::Storage(error)) => storage_exit_code(error),
             Self::Open(OpenError::Removed { .. } | OpenError::Timers(_)) => 2,
-            Self::Stopped(StopReason::Wiped(_) | StopReason::OtherCluster { .. }) => 2,
+            Self::Stopped(StopReason::Wiped(_) | StopReason::OtherCluster { .. } | StopReason::NewerLevel { .. }) => 2,
             Self::Runtime(_) | Self::Supervisor { .. } | Self::Open(_) | Self::Stopped(_) => 1,
         }
     }

@@ -12,9 +12,6 @@ use crate::{
     raft::{Consistency, LeaderInfo, MemberStatus, MembershipError, Role, Status},
 };
 
-/// New semantics apply only from a replicated feature level on (design 6); there has been one so far.
-const FEATURE_LEVEL: u32 = 1;
-
 /// How long a planned handover waits for running jobs (design 2.3).
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
 /// Of the request's time this much is kept for the handover itself and for jobs that must be stopped.
@@ -38,7 +35,8 @@ pub async fn status(call: Call) -> Result<Reply, Failure> {
         "committed": status.committed,
         "hash": hash(status.hash),
         "mark": status.mark.map(hash),
-        "feature_level": FEATURE_LEVEL,
+        "feature_level": status.feature_level,
+        "feature_level_known": status.knows,
         "members": members,
         "pool": pool.value,
         "version": env!("CARGO_PKG_VERSION"),

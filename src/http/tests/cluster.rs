@@ -23,6 +23,7 @@ async fn follower_redirects_writes_forwards_on_request_and_answers_reads() {
     assert_eq!(stage.send(follower, Method::POST, "/v1/jobs", &circle, r#"{"sleep": 1}"#).await.code(), "no_leader");
     let cluster = stage.get(follower, "/v1/cluster").await.ok();
     assert_eq!((&cluster["role"], cluster["members"].as_array().map(Vec::len)), (&"follower".into(), Some(3)));
+    assert_eq!((&cluster["feature_level"], &cluster["feature_level_known"]), (&1.into(), &1.into()));
     stage.end().await;
 }
 

@@ -41,7 +41,7 @@ fn log(entries: u64) -> Vec<LogEntry> {
 async fn applied(log: &[LogEntry], sizes: &[usize]) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let directory = TempDir::new().expect("temporary directory");
     let stores = DataDir::new(directory.path()).open(1, super::log_store::FAMILIES, FAMILIES).expect("opens");
-    let replica = Arc::new(Replica::load(Arc::clone(&stores.state), Stop::new()).expect("loads"));
+    let replica = Arc::new(Replica::load(Arc::clone(&stores.state), FeatureLevel::NEWEST, Stop::new()).expect("loads"));
     let (applier, thread) = Applier::start(Arc::clone(&replica), 1, Stop::new()).expect("starts");
     let (mut rest, mut sizes) = (log, sizes.iter().cycle());
     while !rest.is_empty() {

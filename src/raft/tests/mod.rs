@@ -4,6 +4,7 @@ mod cluster;
 mod crash;
 mod determinism;
 mod disk;
+mod features;
 mod members;
 mod restores;
 mod snapshots;

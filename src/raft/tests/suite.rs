@@ -9,6 +9,7 @@ use openraft::{
 use tempfile::TempDir;
 
 use crate::raft::{
+    FeatureLevel,
     apply::{Applier, ApplyThread},
     log_store::{self, LogStore, LogWriter},
     replica::Replica,
@@ -48,7 +49,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {
         let stores = data.open(1, log_store::FAMILIES, state_rows::FAMILIES).expect("stores open");
         let stop = Stop::new();
         let (log, writer) = LogStore::open(stores.log, stop.clone()).expect("log opens");
-        let replica = Arc::new(Replica::load(stores.state, stop.clone()).expect("state loads"));
+        let replica = Arc::new(Replica::load(stores.state, FeatureLevel::NEWEST, stop.clone()).expect("state loads"));
         let (applier, apply) = Applier::start(Arc::clone(&replica), 1, stop).expect("apply thread starts");
         let identity = Arc::new(Mutex::new(stores.identity));
         let snapshots =
