@@ -302,6 +302,12 @@ impl Node {
         self.inner.leads_until_ms()
     }
 
+    /// Whether this node leads and no longer hears a majority: somebody else may lead by now.
+    pub fn is_cut_off(&self) -> bool {
+        let now = self.inner.options.clock.monotonic_ms();
+        self.inner.leading().is_some() && self.leads_until_ms().is_none_or(|until| until <= now)
+    }
+
     /// Whether nothing that wall time triggers should happen: this node does not lead, has not compared its wall clock with
     /// the members' in this term, found it more than 10 s off their median, or it has jumped since.
     pub fn is_wall_clock_off(&self) -> bool {

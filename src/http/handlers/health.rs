@@ -20,10 +20,10 @@ pub async fn live() -> Reply {
     Reply::json(&json!({ "ok": true }))
 }
 
-/// It belongs to a cluster that has a leader, so writes and reads sent here get done.
+/// It belongs to a cluster that has a leader, and if that is itself a majority follows, so writes and reads sent here get done.
 pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
     let leadership = front.leadership().borrow().clone();
-    let ready = leadership.leader.is_some();
+    let ready = leadership.leader.is_some() && !front.node.is_cut_off();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let problem = front.node.problem().filter(|_| !ready);
     let leader = leadership.leader.map(|leader| leader.id);

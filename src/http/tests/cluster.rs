@@ -69,6 +69,20 @@ async fn scenario_49_minority_refuses_in_time_and_local_reads_answer() {
     stage.end().await;
 }
 
+/// Who spreads load by it must not go on sending work to a leader that can do none.
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_without_a_majority_lives_and_is_not_ready() {
+    let mut stage = Stage::formed(3).await;
+    let leader = stage.leader().expect("leads");
+    for at in (0..3).filter(|at| *at != leader) {
+        stage.halt(at).await;
+    }
+    let not_ready = async || stage.get(leader, "/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE;
+    stage.until("not ready", not_ready).await;
+    assert_eq!(stage.get(leader, "/healthz").await.status, StatusCode::OK);
+    stage.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_claim_is_sent_on_when_leadership_goes() {
     let stage = Stage::formed(3).await;
