@@ -7,6 +7,7 @@ mod harness;
 mod backup;
 mod bad_input;
 mod dependencies;
+mod environment;
 mod failure;
 mod faults;
 mod leases;

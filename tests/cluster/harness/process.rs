@@ -32,10 +32,16 @@ impl Process {
 
     /// Runs it to its end as a client of the whole cluster: its exit code, and what it printed.
     pub fn output(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+        Self::output_with(cluster, &[], arguments)
+    }
+
+    /// The same with more in its environment.
+    pub fn output_with(cluster: &Cluster, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_raftq"))
             .args(arguments)
             .current_dir(cluster.directory())
             .env("RAFTQ_SERVER", cluster.servers().join(","))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
