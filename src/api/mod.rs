@@ -57,6 +57,6 @@ pub use spec_written::Patch;
 pub use submit::{Submission, SubmitAnswer, SubmitRequest, SubmitResult, decode_spec, decode_submission};
 pub use verbs::{
     ArchiveAge, ArchiveAnswer, ArchiveRequest, BuryRequest, CancelRequest, DrainRequest, DrainView, JobAnswer,
-    JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueList, QueueRequest, QueueView, StatusName,
-    parse_status,
+    JobBrief, Nothing, PoolRequest, PoolView, PriorityRequest, QueueList, QueueRequest, QueueTotals, QueueView,
+    StatusName, parse_status,
 };

@@ -12,6 +12,7 @@ use crate::queue::{
     job::Status,
     refusal::Refusal,
     settings,
+    totals::Ends,
 };
 
 /// `kill`: a running op too. `after_op`: it ends as it will, the rest is canceled.
@@ -273,13 +274,32 @@ pub struct QueueList {
     /// All of them at once.
     pub paused: bool,
     pub queues: Vec<QueueView>,
+    /// Of queues that are too many to count each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_totals: Option<QueueTotals>,
 }
 
-/// A queue with live jobs, or a paused one.
+/// A queue with live jobs, one in which jobs have ended, or a paused one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueView {
     pub name: Arc<str>,
     pub paused: bool,
     /// Live jobs by status.
     pub counts: BTreeMap<Box<str>, u64>,
+    /// Jobs that have ended, since the cluster was formed.
+    #[serde(default)]
+    pub totals: QueueTotals,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTotals {
+    pub success: u64,
+    pub error: u64,
+    pub canceled: u64,
+}
+
+impl From<Ends> for QueueTotals {
+    fn from(ends: Ends) -> Self {
+        Self { success: ends.success, error: ends.error, canceled: ends.canceled }
+    }
 }

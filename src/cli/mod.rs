@@ -130,7 +130,7 @@ enum Command {
     /// Close or open the queue for submissions
     #[command(after_help = "Examples:\n  raftq drain on --reason 'maintenance until noon'\n  raftq drain off")]
     Drain(queues::DrainArgs),
-    /// Queues, with their live jobs by status
+    /// Queues, with their live jobs by status, and how many have ended how
     #[command(after_help = "Examples:\n  raftq queues")]
     Queues,
     /// Stop claims from a queue, or from all

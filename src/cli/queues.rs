@@ -100,6 +100,8 @@ impl Which {
 
 /// Live statuses in the order of a job's life; what `raftq queues` shows.
 const COLUMNS: [&str; 7] = ["queued", "delayed", "blocked", "buried", "reserved", "running", "canceling"];
+/// Jobs that have ended.
+const TOTALS: [&str; 3] = ["success", "error", "canceled"];
 const UNDER_WAY: [&str; 3] = ["reserved", "running", "canceling"];
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -109,10 +111,12 @@ pub async fn list(context: &Context) -> Outcome {
         context.output.json(&json!(list))?;
         return Ok(Exit::Ok);
     }
-    let headings: Vec<&str> = ["queue", "paused"].into_iter().chain(COLUMNS).collect();
+    let headings: Vec<&str> = ["queue", "paused"].into_iter().chain(COLUMNS).chain(TOTALS).collect();
     let row = |queue: &QueueView| {
         let named = [queue.name.to_string(), (queue.paused || list.paused).to_string()];
-        named.into_iter().chain(COLUMNS.iter().map(|status| count(queue, status).to_string())).collect()
+        let live = COLUMNS.iter().map(|status| count(queue, status));
+        let totals = [queue.totals.success, queue.totals.error, queue.totals.canceled];
+        named.into_iter().chain(live.chain(totals).map(|count| count.to_string())).collect()
     };
     let rows: Vec<Vec<String>> = list.queues.iter().map(row).collect();
     context.output.rows(&headings, &rows)?;

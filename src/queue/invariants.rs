@@ -88,7 +88,8 @@ impl State {
             && self.history == other.history
             && (&self.drain, &self.pool, &self.settings) == (&other.drain, &other.pool, &other.settings)
             && (&self.paused, &self.limits) == (&other.paused, &other.limits)
-            && (&self.environments, &self.schedules) == (&other.environments, &other.schedules)
+            && (&self.environments, &self.schedules, &self.totals)
+                == (&other.environments, &other.schedules, &other.totals)
             && (&self.workers, self.looks_again) == (&other.workers, other.looks_again)
             && (&self.waits, &self.learned) == (&other.waits, &other.learned)
     }

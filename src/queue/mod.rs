@@ -78,6 +78,7 @@ mod spec;
 mod state;
 #[cfg(test)]
 mod testing;
+pub mod totals;
 
 pub use ops::restore::Restoration;
 pub use state::State;

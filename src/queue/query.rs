@@ -15,6 +15,7 @@ use super::{
     schedule::Schedules,
     settings::{Drain, Settings},
     state::State,
+    totals::Totals,
 };
 
 /// What keeps a live job waiting, beyond its status (design 2: `held_by`).
@@ -236,6 +237,10 @@ impl State {
 
     pub fn workers(&self) -> &BTreeMap<Arc<str>, Worker> {
         self.workers.known()
+    }
+
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     pub fn schedules(&self) -> &Schedules {

@@ -19,6 +19,7 @@ use super::{
     needs::Learned,
     schedule::Schedule,
     settings::{Drain, Pool, Settings},
+    totals::Ends,
 };
 
 /// The key of a row. Order matters: a scan walks keys of one kind in their natural order.
@@ -74,6 +75,8 @@ pub enum RowKey {
     ScheduleSpec(Arc<str>),
     /// Workers or needs have changed: ready jobs that no worker can hold any more are to be found.
     LookAgain,
+    /// How the jobs of a queue have ended.
+    QueueEnds(Arc<str>),
 }
 
 impl RowKey {
@@ -106,6 +109,7 @@ impl RowKey {
             | Self::Schedule(_)
             | Self::ScheduleSpec(_)
             | Self::LookAgain
+            | Self::QueueEnds(_)
             | Self::EndedMinute(_)
             | Self::EndedAt(..)
             | Self::ArchivedAt(..)
@@ -140,6 +144,7 @@ pub enum Row {
     Waits(Box<[Dep]>),
     Learned(Box<Learned>),
     Schedule(Box<Schedule>),
+    Ends(Ends),
 }
 
 /// A worker in the registry.

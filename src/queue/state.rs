@@ -24,6 +24,7 @@ use super::{
     schedule::Schedules,
     settings::{Drain, Pool, Settings},
     step::Step,
+    totals::Totals,
     waits::{self, Waits},
 };
 
@@ -47,6 +48,7 @@ pub struct State {
     pub(super) looks_again: bool,
     pub(super) environments: Environments,
     pub(super) schedules: Schedules,
+    pub(super) totals: Totals,
     pub(super) waits: Waits,
     /// What resource groups have needed.
     pub(super) learned: BTreeMap<Arc<str>, Learned>,
@@ -81,6 +83,7 @@ impl State {
                 self.changes.put(RowKey::Live(id), Row::Job(job.clone()));
             }
         }
+        self.totals.store(&mut self.changes);
         self.changes.put(RowKey::Counters, Row::Counters(self.counters));
         std::mem::take(&mut self.changes)
     }
@@ -126,6 +129,7 @@ impl State {
         state.looks_again = impossible::load(rows);
         state.environments = Environments::load(rows);
         state.schedules = Schedules::load(rows);
+        state.totals = Totals::load(rows);
         state.waits = Waits::load(rows, &state.live);
         state
     }

@@ -245,6 +245,7 @@ impl<'a> Step<'a> {
         state.shared.release(&job);
         state.touched.remove(&job.id);
         state.counters.count_end(status);
+        state.totals.count(&job.shape.queue, status);
         let end = job.ended_at.time().expect("a job that has ended says when");
         state.history.add_ended(&mut state.changes, end, job.id);
         state.waits.forget(job.id);

@@ -72,6 +72,7 @@ mod kind {
     pub const SCHEDULE: u8 = 12;
     pub const SCHEDULE_SPEC: u8 = 13;
     pub const LOOK_AGAIN: u8 = 14;
+    pub const QUEUE_ENDS: u8 = 15;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
@@ -207,6 +208,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Schedule(name) => (SETTINGS, start(kind::SCHEDULE).text(name)),
         RowKey::ScheduleSpec(name) => (SETTINGS, start(kind::SCHEDULE_SPEC).text(name)),
         RowKey::LookAgain => (SETTINGS, start(kind::LOOK_AGAIN)),
+        RowKey::QueueEnds(queue) => (SETTINGS, start(kind::QUEUE_ENDS).text(queue)),
         RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
     };
     (family, bytes.finish())
@@ -277,6 +279,7 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::ENVIRONMENT_USES => p.u128().map(RowKey::EnvironmentUses),
         kind::SCHEDULE => text(p).map(RowKey::Schedule),
         kind::SCHEDULE_SPEC => text(p).map(RowKey::ScheduleSpec),
+        kind::QUEUE_ENDS => text(p).map(RowKey::QueueEnds),
         kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
         kind::LOOK_AGAIN => Some(RowKey::LookAgain),
         _ => None,
@@ -358,6 +361,7 @@ mod tests {
             RowKey::EndedMinute(8),
             RowKey::Schedule(text()),
             RowKey::ScheduleSpec(text()),
+            RowKey::QueueEnds(text()),
             RowKey::Waking(job),
         ]
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    api::{DrainRequest, DrainView, PoolRequest, PoolView, QueueList, QueueRequest, QueueView},
+    api::{DrainRequest, DrainView, PoolRequest, PoolView, QueueList, QueueRequest, QueueTotals, QueueView},
     http::{call::Call, failure::Failure, params::NamePath, read::look, reply::Reply},
     queue::{
         State,
@@ -55,17 +55,30 @@ pub async fn queues(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::json(&seen.value).at(seen.index))
 }
 
-/// Queues with live jobs, and paused ones.
+/// Queues with live jobs, those in which jobs have ended, and paused ones.
 fn queue_list(state: &State) -> QueueList {
     let mut queues: BTreeMap<&Arc<str>, QueueView> = BTreeMap::new();
     for (name, counts) in state.queues() {
-        queues.insert(name, QueueView { name: Arc::clone(name), paused: false, counts: by_status(counts) });
+        entry(&mut queues, name).counts = by_status(counts);
+    }
+    for (name, ends) in state.totals().queues() {
+        entry(&mut queues, name).totals = ends.into();
     }
     for name in state.paused() {
-        let empty = || QueueView { name: Arc::clone(name), paused: true, counts: by_status([0; Status::ALL.len()]) };
-        queues.entry(name).or_insert_with(empty).paused = true;
+        entry(&mut queues, name).paused = true;
     }
-    QueueList { paused: state.is_paused_all(), queues: queues.into_values().collect() }
+    let other_totals = state.totals().others().map(Into::into);
+    QueueList { paused: state.is_paused_all(), queues: queues.into_values().collect(), other_totals }
+}
+
+fn entry<'q, 's>(queues: &'q mut BTreeMap<&'s Arc<str>, QueueView>, name: &'s Arc<str>) -> &'q mut QueueView {
+    let counts = || by_status([0; Status::ALL.len()]);
+    queues.entry(name).or_insert_with(|| QueueView {
+        name: Arc::clone(name),
+        paused: false,
+        counts: counts(),
+        totals: QueueTotals::default(),
+    })
 }
 
 /// Live jobs by status.

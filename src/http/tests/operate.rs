@@ -121,6 +121,22 @@ async fn limits_pauses_policy_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn queues_say_how_their_jobs_have_ended() {
+    let stage = Stage::formed(1).await;
+    let ids =
+        [stage.submit(r#"{"kind": "x", "queue": "a"}"#).await, stage.submit(r#"{"kind": "x", "queue": "a"}"#).await];
+    stage.post(0, &format!("/v1/jobs/{}/cancel", ids[0]), "").await.ok();
+    let queues = stage.get(0, "/v1/queues").await.ok();
+    let (counts, totals) = (&queues["queues"][0]["counts"], &queues["queues"][0]["totals"]);
+    assert_eq!((&counts["queued"], totals), (&1.into(), &json!({ "success": 0, "error": 0, "canceled": 1 })));
+    stage.post(0, &format!("/v1/jobs/{}/cancel", ids[1]), "").await.ok();
+    stage.send(0, Method::DELETE, &format!("/v1/jobs/{}", ids[1]), &[], "").await.ok();
+    let queues = stage.get(0, "/v1/queues").await.ok();
+    assert_eq!(queues["queues"][0]["totals"]["canceled"], 2, "without live jobs, and when they are deleted");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_are_registered_and_found() {
     let stage = Stage::formed(1).await;
     let entry = r#"{"kind": "runner", "host": "h", "slots": 2, "resources": {"cores": 1.5}, "metadata": {"a": 1}, "ttl_ms": 60000}"#;

@@ -8,6 +8,7 @@ use raftq::queue::{
     job::{LogLine, Status},
     rows::{Row, RowKey},
     schedule::{self, Next},
+    totals::Ends,
 };
 
 use super::compare::same;
@@ -40,7 +41,20 @@ pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
     same("the pool's leases without deadline", &pool, &core.pool_running())?;
     let theirs = core.limits().into_iter().filter(|(_, of)| *of != (None, 0));
     same("limits", &limits(model), &theirs.map(|(name, of)| (name.clone(), of)).collect())?;
+    same(
+        "how jobs ended",
+        &totals(model),
+        &core.totals().queues().map(|(queue, ends)| (queue.clone(), ends)).collect(),
+    )?;
     same_schedules(model, core)
+}
+
+fn totals(model: &Model) -> BTreeMap<Arc<str>, Ends> {
+    let ends = |of: &BTreeMap<Status, u64>| {
+        let count = |status| of.get(&status).copied().unwrap_or_default();
+        Ends { success: count(Status::Success), error: count(Status::Error), canceled: count(Status::Canceled) }
+    };
+    model.totals.iter().map(|(queue, of)| (queue.clone(), ends(of))).collect()
 }
 
 fn same_schedules(model: &Model, core: &State) -> Result<(), String> {

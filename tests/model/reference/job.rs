@@ -182,7 +182,11 @@ impl Model {
         job.version = index;
         job.changed_at = wall;
         match (job.status().is_final(), job.ended_at) {
-            (true, None) => job.ended_at = Some(wall),
+            (true, None) => {
+                job.ended_at = Some(wall);
+                let ends = self.totals.entry(job.spec.queue.clone()).or_default();
+                *ends.entry(job.status()).or_default() += 1;
+            }
             (false, Some(_)) => job.ended_at = None,
             (true, Some(_)) | (false, None) => {}
         }

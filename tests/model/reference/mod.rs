@@ -54,6 +54,8 @@ pub struct Model {
     pub paused: BTreeSet<Arc<str>>,
     pub limits: BTreeMap<Arc<str>, u32>,
     pub schedules: BTreeMap<Arc<str>, Schedule>,
+    /// How the jobs of each queue have ended, as often as they did.
+    pub totals: BTreeMap<Arc<str>, BTreeMap<Status, u64>>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
     /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
