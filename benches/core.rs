@@ -14,7 +14,7 @@ use raftq::queue::{
     applied::{Answer, Claimed},
     command::{Claim, Clocks, Command, Entry, LeaseAction, LeaseItem, Report, Request, SettingsChange, Wanted},
     ids::{ClusterMs, Index, WallMs},
-    job::{Json, Office, OnFailure, OpSpec, Payload, Policy, Spec, When},
+    job::{Json, Office, OpSpec, Payload, Spec},
     rows::{Row, RowKey, Rows},
 };
 
@@ -120,39 +120,8 @@ impl Engine {
 }
 
 fn spec(queue: &str) -> Spec {
-    let policy = Policy {
-        on_failure: OnFailure::Bury,
-        rerun_on_loss: true,
-        retries: 0,
-        lost_limit: 3,
-        backoff_base_ms: 30_000,
-        backoff_cap_ms: 1_800_000,
-        no_retry_after_ms: None,
-        lease_ms: 60_000,
-        needs_override: 0,
-        resource_group: None,
-    };
-    let payload = Payload::Text("x".repeat(200).into());
-    Spec {
-        queue: queue.into(),
-        name: None,
-        groups: Default::default(),
-        priority: None,
-        unique: None,
-        limits: Vec::new(),
-        needs: None,
-        policy,
-        when: When::Now,
-        meta: None,
-        comment: None,
-        reasons: Vec::new(),
-        keep_output: false,
-        batch_name: None,
-        environment: None,
-        ops: vec![OpSpec { kind: "task".into(), payload, priority: None, depends: Vec::new() }],
-        submitted_by: None,
-        parent: None,
-    }
+    let op = OpSpec::new("task", Payload::Text("x".repeat(200).into()));
+    Spec { queue: queue.into(), ..Spec::of_ops(vec![op]) }
 }
 
 fn touch() -> LeaseAction {

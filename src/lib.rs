@@ -11,6 +11,7 @@ pub mod codec;
 pub mod raft;
 pub mod storage;
 
+pub mod args;
 pub mod json;
 
 pub mod api;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     claim::{ClaimRequest, ClaimedJob},
     error::ErrorBody,
-    raw::take_in,
+    raw::{raw_value, take_in},
     submit::decode_spec,
 };
 use crate::queue::{
@@ -99,6 +99,63 @@ pub struct LogEntry {
 /// The type of a log line that names none.
 fn message() -> Box<str> {
     "message".into()
+}
+
+/// As [`LeaseItem::into_queue`] reads it, but for `jobs`: specs stand there as their writer left them.
+impl From<LeaseAction> for LeaseItem {
+    fn from(action: LeaseAction) -> Self {
+        match action {
+            LeaseAction::Start { host, pid } => Self { verb: "start".into(), host, pid, ..Self::default() },
+            LeaseAction::Touch { log, log_seq, progress, checkpoint } => Self {
+                verb: "touch".into(),
+                log: entries(log),
+                log_seq,
+                progress: progress.as_ref().and_then(raw_value),
+                checkpoint: checkpoint.as_ref().and_then(raw_value),
+                ..Self::default()
+            },
+            LeaseAction::Success { result, atomic_children, report, jobs: _ } => Self {
+                outcome: Some("success".into()),
+                result: result.as_ref().and_then(raw_value),
+                atomic_children,
+                ..Self::finish_with(*report)
+            },
+            LeaseAction::Failure { fail_reason, retryable, delay_ms, report } => Self {
+                outcome: Some("failure".into()),
+                fail_reason: Some(fail_reason),
+                retryable,
+                delay_ms,
+                ..Self::finish_with(*report)
+            },
+            LeaseAction::Release { delay_ms, reason } => {
+                Self { verb: "release".into(), delay_ms: Some(delay_ms), reason, ..Self::default() }
+            }
+            LeaseAction::Bury { reason } => Self { verb: "bury".into(), reason, ..Self::default() },
+        }
+    }
+}
+
+impl LeaseItem {
+    fn finish_with(report: Report) -> Self {
+        Self {
+            verb: "finish".into(),
+            exit_code: report.exit_code,
+            error: report.error,
+            stdout: report.stdout,
+            stderr: report.stderr,
+            wall_ms: report.wall_ms,
+            cpu_ms: report.cpu_ms,
+            peak_ram_mb: report.peak_ram_mb,
+            shell: report.shell,
+            log: entries(report.log),
+            log_seq: report.log_seq,
+            ..Self::default()
+        }
+    }
+}
+
+fn entries(log: Vec<(Box<str>, Box<str>)>) -> Vec<LogEntry> {
+    log.into_iter().map(|(kind, text)| LogEntry { kind, text }).collect()
 }
 
 /// Standard output, or both streams.

@@ -15,7 +15,6 @@ mod claim;
 mod cluster;
 mod decode;
 mod error;
-mod exec;
 mod filter;
 mod job;
 mod leases;
@@ -33,6 +32,7 @@ mod submit;
 mod tests;
 mod verbs;
 
+pub use crate::args::{ExecArgs, SleepArgs};
 pub use crate::queue::{
     ids::{JobId, LeaseId},
     job::OnFailure,
@@ -42,7 +42,6 @@ pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary
 pub use cluster::{AddMember, Transfer};
 pub use decode::decode;
 pub use error::{ErrorBody, ErrorEnvelope, status_of};
-pub use exec::{ExecArgs, SleepArgs};
 pub use filter::Filter;
 pub use job::{Blocker, Field, JobDoc, JobParts, Source};
 pub use leases::{LeaseItem, LeaseResult, LeasesAnswer, LeasesRequest, LogEntry, OutputTail};

@@ -92,7 +92,7 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_s: Option<u64>,
+    pub timeout_s: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ram_mb: Option<u64>,
     /// Seconds.
@@ -125,7 +125,7 @@ pub struct OpSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_s: Option<u64>,
+    pub timeout_s: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ram_mb: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "seconds")]

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{
-    exec::{ExecArgs, SleepArgs},
     raw::take_in,
     spec::{Body, Depends, NeedsSpec, OpSpec, Spec},
 };
+use crate::args::{ExecArgs, SleepArgs};
 use crate::queue::{
     ids::WallMs,
     job::{self, Json, KIND_EXEC, KIND_SLEEP, Needs, Payload, Policy, QUEUE_DEFAULT, Reason, When},
@@ -113,7 +113,7 @@ impl Spec {
             cwd: self.cwd.take(),
             env: self.env.take(),
             stdin_file: self.stdin_file.take(),
-            timeout_s: self.timeout_s,
+            timeout_s: self.timeout_s.take(),
             max_ram_mb: self.max_ram_mb,
             sleep: self.sleep.take(),
         }

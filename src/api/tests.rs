@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::queue::{
-    command::{LeaseAction, Wanted},
+    command::{LeaseAction, Report, Wanted},
     ids::{JobId, WallMs},
     job::{self, FinalStatuses, JobRef, OnFailure, Payload, When},
     refusal::Refusal,
@@ -227,5 +227,39 @@ fn json_that_no_reader_could_read_is_refused_where_it_comes_in() {
             let expected = if nested && !bad.ends_with(']') { "body".to_owned() } else { format!("items[0].{field}") };
             assert_eq!(field_of(refusal), expected, "{text}");
         }
+    }
+}
+
+/// What a worker says by the queue's own words is what the API reads from it.
+#[test]
+fn call_under_a_lease_is_written_as_it_is_read() {
+    let json = |text: &str| Some(job::Json(text.into()));
+    let report = || {
+        Box::new(Report {
+            exit_code: Some(3),
+            error: Some("e".into()),
+            stdout: Some("o".into()),
+            stderr: Some("s".into()),
+            wall_ms: Some(1),
+            cpu_ms: Some(2),
+            peak_ram_mb: Some(3),
+            shell: Some("sh".into()),
+            log: vec![("message".into(), "l".into())],
+            log_seq: Some(4),
+        })
+    };
+    let log = vec![("t".into(), "l".into())];
+    for action in [
+        LeaseAction::Start { host: Some("h".into()), pid: Some(1) },
+        LeaseAction::Touch { log, log_seq: Some(7), progress: json("[0.5]"), checkpoint: json("\"c\"") },
+        LeaseAction::Success { result: json("{\"r\":1}"), jobs: Vec::new(), atomic_children: true, report: report() },
+        LeaseAction::Failure { fail_reason: "ram".into(), retryable: Some(true), delay_ms: Some(9), report: report() },
+        LeaseAction::Release { delay_ms: 5, reason: Some("r".into()) },
+        LeaseAction::Bury { reason: Some("r".into()) },
+    ] {
+        let item = LeaseItem { job: JobId(1), lease: LeaseId(2), ..action.clone().into() };
+        let read: LeaseItem = serde_json::from_str(&serde_json::to_string(&item).expect("encodes")).expect("decodes");
+        let read = LeasesRequest::items_into_queue(vec![read]).expect("it is accepted");
+        assert_eq!((read[0].job, read[0].lease, &read[0].action), (JobId(1), LeaseId(2), &action));
     }
 }

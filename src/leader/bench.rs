@@ -1,8 +1,7 @@
 //! A queue for tests of the duties: the bare core, with an office that a test gives and takes, and answers that it can lose.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    mem::discriminant,
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -20,9 +19,10 @@ use crate::{
         State,
         command::{Clocks, Command, Definition, Entry, PoolChange, Request, ScheduleChange},
         ids::{ClusterMs, Index, JobId, WallMs},
-        job::{Job, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status, When},
+        job::{Job, Json, Needs, Office, OpSpec, Payload, Spec, Status},
         rows::{Row, RowKey, Rows},
         schedule::{Missed, Overlap, Timing},
+        testing::Memory,
     },
     raft::{AppliedBatch, AppliedEntry},
     worker::{self, Boottime, Room, Runner, Supervisor},
@@ -51,7 +51,7 @@ struct Inner {
 
 struct Core {
     state: State,
-    rows: Stored,
+    rows: Memory,
     index: u64,
     clock: Clock,
     office: Office,
@@ -60,24 +60,6 @@ struct Core {
     mishaps: VecDeque<Mishap>,
     /// Goes into the same entry as the next lease call, after it.
     follower: Option<Command>,
-}
-
-#[derive(Default)]
-struct Stored(BTreeMap<RowKey, Row>);
-
-impl Rows for Stored {
-    fn get(&self, key: &RowKey) -> Option<Row> {
-        self.0.get(key).cloned()
-    }
-
-    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
-        let alike = self.0.range(from..).take_while(|(key, _)| discriminant(*key) == discriminant(from));
-        for (key, row) in alike {
-            if !each(key.clone(), row.clone()) {
-                return;
-            }
-        }
-    }
 }
 
 impl Queue for Bench {
@@ -133,7 +115,7 @@ impl Bench {
     pub fn new() -> Self {
         let core = Core {
             state: State::default(),
-            rows: Stored::default(),
+            rows: Memory::default(),
             index: 0,
             clock: Clock::system(),
             office: Office { term: 1, node: 1, incarnation: 7 },
@@ -281,46 +263,11 @@ impl Bench {
     }
 }
 
-impl Stored {
-    fn store(&mut self, changes: crate::queue::rows::Changes) {
-        for job in changes.dropped_jobs {
-            self.0.retain(|key, _| !matches!(key, RowKey::Spec(id) | RowKey::Log(id, _) if *id == job));
-        }
-        for (key, row) in changes.rows {
-            match row {
-                Some(row) => drop(self.0.insert(key, row)),
-                None => drop(self.0.remove(&key)),
-            }
-        }
-    }
-}
-
 fn submission(spec: Spec) -> Command {
     Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false }
 }
 
 fn sleep(seconds: f64) -> Spec {
     let args = format!("{{\"seconds\": {seconds}}}");
-    let op =
-        OpSpec { kind: "sleep".into(), payload: Payload::Args(Json(args.into())), priority: None, depends: Vec::new() };
-    Spec {
-        queue: "default".into(),
-        name: None,
-        groups: std::collections::BTreeSet::new(),
-        priority: None,
-        unique: None,
-        limits: Vec::new(),
-        needs: None,
-        policy: Policy::for_ops(1),
-        when: When::Now,
-        meta: None,
-        comment: None,
-        reasons: Vec::new(),
-        keep_output: false,
-        batch_name: None,
-        environment: None,
-        ops: vec![op],
-        submitted_by: None,
-        parent: None,
-    }
+    Spec::of_ops(vec![OpSpec::new("sleep", Payload::Args(Json(args.into())))])
 }

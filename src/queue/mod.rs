@@ -77,7 +77,7 @@ pub mod settings;
 mod spec;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod totals;
 
 pub use ops::restore::Restoration;

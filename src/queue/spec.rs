@@ -180,3 +180,35 @@ pub struct Spec {
     pub submitted_by: Option<Box<str>>,
     pub parent: Option<JobId>,
 }
+
+impl Spec {
+    /// A job that says nothing but its ops.
+    pub fn of_ops(ops: Vec<OpSpec>) -> Self {
+        Self {
+            queue: QUEUE_DEFAULT.into(),
+            name: None,
+            groups: BTreeSet::new(),
+            priority: None,
+            unique: None,
+            limits: Vec::new(),
+            needs: None,
+            policy: Policy::for_ops(ops.len()),
+            when: When::Now,
+            meta: None,
+            comment: None,
+            reasons: Vec::new(),
+            keep_output: false,
+            batch_name: None,
+            environment: None,
+            ops,
+            submitted_by: None,
+            parent: None,
+        }
+    }
+}
+
+impl OpSpec {
+    pub fn new(kind: impl Into<Arc<str>>, payload: Payload) -> Self {
+        Self { kind: kind.into(), payload, priority: None, depends: Vec::new() }
+    }
+}

@@ -39,6 +39,7 @@ mod runner;
 mod scratch;
 mod spec;
 pub mod supervisor;
+pub mod told;
 mod tree;
 
 pub use boottime::Boottime;
@@ -48,7 +49,7 @@ pub use report::{Outcome, Report};
 pub use room::Room;
 pub use run::{Progress, Tail, Updates};
 pub use runner::{Cancel, Handle, Proof, Runner, StillRunning, Task};
-pub use spec::{KINDS, Shell, check_args};
+pub use spec::{KINDS, Shell};
 
 /// Under which a worker is shown. Linux keeps it here; without it jobs still run.
 pub fn host_name() -> String {

@@ -1,5 +1,5 @@
-//! The kinds that the built-in runner knows, `exec` and `sleep`, as typed by a user; everything else is opaque and for
-//! workers of somebody's own. Arguments are checked at submit ([`check_args`]) by the same code that later runs them.
+//! What the kinds that the built-in runner knows, `exec` and `sleep`, mean to it; everything else is opaque and for workers of
+//! somebody's own. How their args are written is [`crate::args`]' business, here as at submission.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::args::{ExecArgs, SleepArgs};
 use crate::queue::job::{KIND_EXEC, KIND_SLEEP};
 
 /// The kinds a pool or `raftq worker` asks for.
 pub const KINDS: [&str; 2] = [KIND_EXEC, KIND_SLEEP];
-
-/// Ten years: beyond it a time is a mistake, and arithmetic on it need not be defended.
-const SECONDS_MAX: f64 = 315_360_000.0;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Work {
@@ -38,35 +36,19 @@ pub(super) enum What {
     Shell(String),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExecArgs {
-    argv: Option<Vec<String>>,
-    shell: Option<String>,
-    cwd: Option<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    stdin_file: Option<String>,
-    timeout_s: Option<f64>,
-    max_ram_mb: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SleepArgs {
-    seconds: f64,
-}
-
-/// Whether the built-in runner could start this, given as JSON. Kinds it does not know are opaque, and fine.
-pub fn check_args(kind: &str, args: &str) -> Result<(), String> {
-    if KINDS.contains(&kind) { Work::parse(kind, args).map(|_| ()) } else { Ok(()) }
-}
-
 impl Work {
     pub(super) fn parse(kind: &str, args: &str) -> Result<Self, String> {
         match kind {
-            KIND_EXEC => Exec::try_from(parse_json::<ExecArgs>(kind, args)?).map(Self::Exec),
-            KIND_SLEEP => seconds("seconds", parse_json::<SleepArgs>(kind, args)?.seconds).map(Self::Sleep),
+            KIND_EXEC => {
+                let args: ExecArgs = parse_json(kind, args)?;
+                args.check().map_err(fault)?;
+                Ok(Self::Exec(args.into()))
+            }
+            KIND_SLEEP => {
+                let args: SleepArgs = parse_json(kind, args)?;
+                args.check().map_err(fault)?;
+                Ok(Self::Sleep(args.time()))
+            }
             _ => Err(format!("kind {kind:?} is not known to this runner, which knows exec and sleep")),
         }
     }
@@ -76,72 +58,25 @@ fn parse_json<'a, T: Deserialize<'a>>(kind: &str, args: &'a str) -> Result<T, St
     serde_json::from_str(args).map_err(|error| format!("arguments of {kind}: {error}"))
 }
 
-impl TryFrom<ExecArgs> for Exec {
-    type Error = String;
+fn fault((field, message): (&str, &str)) -> String {
+    format!("{field}: {message}")
+}
 
-    fn try_from(args: ExecArgs) -> Result<Self, String> {
-        check_env(&args.env)?;
-        let cwd = args.cwd.unwrap_or_else(|| "/".into());
-        if !cwd.starts_with('/') {
-            return Err(format!("cwd: {cwd:?} is not an absolute path"));
-        }
-        no_nul("cwd", &cwd)?;
-        no_nul("stdin_file", args.stdin_file.as_deref().unwrap_or_default())?;
-        Ok(Self {
-            what: what(args.argv, args.shell)?,
-            cwd: cwd.into(),
-            env: args.env,
-            stdin_file: args.stdin_file.map(PathBuf::from),
-            timeout: args.timeout_s.map(|value| limit_seconds("timeout_s", value)).transpose()?,
-            max_ram_mb: match args.max_ram_mb {
-                Some(0) => return Err("max_ram_mb: 0 leaves room for no command".into()),
-                other => other,
+impl From<ExecArgs> for Exec {
+    /// Of args that are in order.
+    fn from(args: ExecArgs) -> Self {
+        let timeout = args.timeout();
+        Self {
+            what: match args.argv {
+                Some(argv) => What::Argv(argv),
+                None => What::Shell(args.shell.unwrap_or_default()),
             },
-        })
-    }
-}
-
-fn what(argv: Option<Vec<String>>, shell: Option<String>) -> Result<What, String> {
-    match (argv, shell) {
-        (Some(_), Some(_)) => Err("argv and shell exclude each other".into()),
-        (None, None) => Err("one of argv and shell is needed".into()),
-        (None, Some(line)) => no_nul("shell", &line).map(|()| What::Shell(line)),
-        (Some(argv), None) if argv.first().is_none_or(String::is_empty) => Err("argv: names no program".into()),
-        (Some(argv), None) => {
-            argv.iter().try_for_each(|argument| no_nul("argv", argument))?;
-            Ok(What::Argv(argv))
+            cwd: args.cwd.unwrap_or_else(|| "/".into()).into(),
+            env: args.env.unwrap_or_default(),
+            stdin_file: args.stdin_file.map(PathBuf::from),
+            timeout,
+            max_ram_mb: args.max_ram_mb,
         }
-    }
-}
-
-fn check_env(env: &BTreeMap<String, String>) -> Result<(), String> {
-    for (name, value) in env {
-        if name.is_empty() || name.contains('=') {
-            return Err(format!("env: {name:?} is no name of a variable"));
-        }
-        no_nul("env", name)?;
-        no_nul("env", value)?;
-    }
-    Ok(())
-}
-
-fn no_nul(field: &str, text: &str) -> Result<(), String> {
-    if text.contains('\0') { Err(format!("{field}: contains a NUL character")) } else { Ok(()) }
-}
-
-fn seconds(field: &str, value: f64) -> Result<Duration, String> {
-    if (0.0..=SECONDS_MAX).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
-    } else {
-        Err(format!("{field}: {value} is not between 0 and {SECONDS_MAX} seconds"))
-    }
-}
-
-/// A limit below a millisecond would be zero, which means none to most readers: refused rather than guessed.
-fn limit_seconds(field: &str, value: f64) -> Result<Duration, String> {
-    match seconds(field, value)? {
-        limit if limit < Duration::from_millis(1) => Err(format!("{field}: {value} is less than a millisecond")),
-        limit => Ok(limit),
     }
 }
 
@@ -185,42 +120,33 @@ impl std::fmt::Display for Shell {
 mod tests {
     use super::*;
 
-    fn refused(kind: &str, args: &str, because: &str) {
-        let error = check_args(kind, args).unwrap_err();
-        assert!(error.contains(because), "{args}: {error}");
-    }
-
     #[test]
-    fn check_args_accepts_what_the_design_shows() {
+    fn parse_accepts_what_the_design_shows() {
         for (kind, args) in [
             ("exec", r#"{"argv": ["./extract", "--day", "2026-11-20"], "cwd": "/srv/etl", "env": {"LANG": "C"}}"#),
             ("exec", r#"{"shell": "sort out.csv | uniq > clean.csv", "timeout_s": 0.5, "max_ram_mb": 100}"#),
-            ("exec", r#"{"shell": "", "stdin_file": "/etc/passwd"}"#),
+            ("exec", r#"{"argv": ["true"], "stdin_file": "/etc/passwd"}"#),
             ("sleep", r#"{"seconds": 0}"#),
-            ("sleep", r#"{"seconds": 0.25}"#),
-            ("anything", "not even JSON"),
         ] {
-            check_args(kind, args).unwrap();
+            Work::parse(kind, args).unwrap();
         }
+        assert_eq!(Work::parse("sleep", r#"{"seconds": 0.25}"#), Ok(Work::Sleep(Duration::from_millis(250))));
     }
 
     #[test]
-    fn check_args_names_what_is_wrong() {
-        refused("exec", r#"{"argv": ["a"], "shel": "x"}"#, "shel");
-        refused("exec", r#"{"argv": ["a"], "shell": "x"}"#, "exclude");
-        refused("exec", "{}", "one of argv and shell");
-        refused("exec", r#"{"argv": []}"#, "argv");
-        refused("exec", r#"{"argv": [""]}"#, "argv");
-        refused("exec", r#"{"argv": ["a\u0000b"]}"#, "NUL");
-        refused("exec", r#"{"argv": ["a"], "env": {"A=B": "c"}}"#, "env");
-        refused("exec", r#"{"argv": ["a"], "env": {"A": 1}}"#, "expected a string");
-        refused("exec", r#"{"argv": ["a"], "cwd": "srv"}"#, "absolute");
-        refused("exec", r#"{"argv": ["a"], "timeout_s": 0}"#, "timeout_s");
-        refused("exec", r#"{"argv": ["a"], "timeout_s": -1}"#, "timeout_s");
-        refused("exec", r#"{"argv": ["a"], "max_ram_mb": 0}"#, "max_ram_mb");
-        refused("sleep", r#"{"seconds": 1e300}"#, "seconds");
-        refused("sleep", "{}", "seconds");
-        refused("exec", "[", "exec");
+    fn parse_names_what_is_wrong() {
+        for (kind, args, because) in [
+            ("exec", r#"{"argv": ["a"], "shel": "x"}"#, "shel"),
+            ("exec", r#"{"argv": ["a"], "env": {"A": 1}}"#, "expected a string"),
+            ("exec", r#"{"argv": ["a"], "cwd": "srv"}"#, "cwd: "),
+            ("sleep", r#"{"seconds": 1e300}"#, "seconds: "),
+            ("sleep", "{}", "seconds"),
+            ("exec", "[", "exec"),
+            ("other", "{}", "other"),
+        ] {
+            let error = Work::parse(kind, args).unwrap_err();
+            assert!(error.contains(because), "{args}: {error}");
+        }
     }
 
     #[test]

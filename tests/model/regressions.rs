@@ -6,7 +6,7 @@ use raftq::queue::{
     applied::Answer,
     command::{CancelHow, Claim, Clocks, Command, Entry, Free, Key, LeaseAction, LeaseItem, Report, Request, Wanted},
     ids::{ClusterMs, JobId, LeaseId, WallMs},
-    job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status, When},
+    job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status},
     refusal::Refusal,
 };
 
@@ -54,28 +54,7 @@ fn request(command: Command) -> Request {
 }
 
 fn spec() -> Spec {
-    let op =
-        OpSpec { kind: "exec".into(), payload: Payload::Args(Json("{}".into())), priority: None, depends: Vec::new() };
-    Spec {
-        queue: "default".into(),
-        name: None,
-        groups: [].into(),
-        priority: None,
-        unique: None,
-        limits: Vec::new(),
-        needs: None,
-        policy: Policy::for_ops(1),
-        when: When::Now,
-        meta: None,
-        comment: None,
-        reasons: Vec::new(),
-        keep_output: false,
-        batch_name: None,
-        environment: None,
-        ops: vec![op],
-        submitted_by: None,
-        parent: None,
-    }
+    Spec::of_ops(vec![OpSpec::new("exec", Payload::Args(Json("{}".into())))])
 }
 
 fn after(on: JobRef) -> Spec {

@@ -152,7 +152,7 @@ impl SpecArgs {
             env: (!env.is_empty()).then_some(env),
             environment: self.env_inherit.then(own_environment),
             stdin_file: self.stdin_file.take(),
-            timeout_s: self.time_limit.map(|limit| limit.as_secs().max(1)),
+            timeout_s: self.time_limit.map(seconds),
             max_ram_mb: self.ram_limit,
             ..spec
         })

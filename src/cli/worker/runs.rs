@@ -7,7 +7,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use super::outcome;
 use crate::{
     api::{Body, ClaimedJob, JobId, LeaseId, LeaseItem, NeedsSpec, OutputTail},
-    worker::{Boottime, Cancel, Handle, Proof, Report, Runner, Tail, Task},
+    worker::{Boottime, Cancel, Handle, Proof, Report, Runner, Tail, Task, told},
 };
 
 /// Something a command has to say.
@@ -86,7 +86,7 @@ impl Runs {
             args,
             environment: claimed.job.environment.as_deref().map(|environment| environment.get().to_owned()),
             server: self.server.clone(),
-            checkpoint: claimed.job.checkpoint.as_deref().map(outcome::checkpoint_to_bytes),
+            checkpoint: claimed.job.checkpoint.as_deref().map(|json| told::checkpoint_to_bytes(json.get())),
             keep_output: claimed.job.keep_output,
             needs_ram_mb: needs.ram_mb,
             proof: Proof::Lease(valid_until(sent, lease_ms)),

@@ -45,7 +45,7 @@ use crate::{
         ids::{JobId, LeaseId},
         job::Office,
     },
-    worker::{Room, Runner},
+    worker::{Room, Runner, told},
 };
 
 pub use outcome::ReadSpec;
@@ -184,7 +184,7 @@ impl<Q: Queue> Pool<Q> {
 
 fn never_ran(job: JobId, lease: LeaseId) -> LeaseItem {
     let error = Some("the lead was lost before it ran".into());
-    LeaseItem { job, lease, action: outcome::unstarted(Box::new(Report { error, ..Report::default() })) }
+    LeaseItem { job, lease, action: told::unstarted(Box::new(Report { error, ..Report::default() })) }
 }
 
 fn note_told(told: usize, answer: &Answer) {

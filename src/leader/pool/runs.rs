@@ -8,14 +8,14 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{outcome::checkpoint_to_bytes, table::Grant};
+use super::table::Grant;
 use crate::{
     queue::{
         ids::{JobId, LeaseId},
         job::{CancelSignal, Payload, Spec},
         rows::{Row, RowKey, Rows},
     },
-    worker::{Cancel, Handle, Proof, Report, Runner, Tail, Task, Updates},
+    worker::{Cancel, Handle, Proof, Report, Runner, Tail, Task, Updates, told::checkpoint_to_bytes},
 };
 
 /// Something a command has to say.
@@ -55,7 +55,7 @@ impl Work {
     pub fn read(rows: &dyn Rows, grant: Grant) -> Option<Self> {
         let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(grant.job)) else { return None };
         let checkpoint = match rows.get(&RowKey::Checkpoint(grant.job)) {
-            Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json)),
+            Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json.0)),
             _ => None,
         };
         let work = Self::of(&spec, grant.op, checkpoint)?;

@@ -26,7 +26,7 @@ use crate::{
         settings,
     },
     raft::AppliedBatch,
-    worker::{KINDS, Room, Runner},
+    worker::{KINDS, Room, Runner, told},
 };
 
 /// How long log lines and progress may gather before they are told.
@@ -233,7 +233,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
                 let mut rest = self.runs.take_updates(lease);
                 if rest.wants_touch() {
                     let updates = std::mem::take(&mut rest);
-                    self.table.touch(lease, |number| outcome::touch(updates, number));
+                    self.table.touch(lease, |number| told::touch(updates, number));
                 }
                 let read_spec = self.options.read_spec;
                 if self.table.ended(lease, |number| outcome::finish(&report, rest, number, read_spec)) {
@@ -258,7 +258,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             self.name(lease);
             let updates = self.runs.take_updates(lease);
             if !updates.is_empty() {
-                self.table.touch(lease, |number| outcome::touch(updates, number));
+                self.table.touch(lease, |number| told::touch(updates, number));
             }
         }
     }

@@ -17,35 +17,12 @@ pub type Parsed<T> = Result<T, Box<dyn Error>>;
 pub fn spec(words: &[String]) -> Parsed<Spec> {
     let ops = words.iter().find_map(|word| word.strip_prefix("ops=")).unwrap_or("exec");
     let ops: Vec<OpSpec> = ops.split(',').filter(|op| !op.is_empty()).map(op).collect::<Parsed<_>>()?;
-    let mut spec = blank(ops);
+    let mut spec = Spec::of_ops(ops);
     for word in words.iter().filter(|word| !word.starts_with("ops=")) {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("no value: {word}"))?;
         set(&mut spec, key, value)?;
     }
     Ok(spec)
-}
-
-fn blank(ops: Vec<OpSpec>) -> Spec {
-    Spec {
-        queue: QUEUE_DEFAULT.into(),
-        name: None,
-        groups: Default::default(),
-        priority: None,
-        unique: None,
-        limits: Vec::new(),
-        needs: None,
-        policy: Policy::for_ops(ops.len()),
-        when: When::Now,
-        meta: None,
-        comment: None,
-        reasons: Vec::new(),
-        keep_output: false,
-        batch_name: None,
-        environment: None,
-        ops,
-        submitted_by: None,
-        parent: None,
-    }
 }
 
 /// `KIND` or `KIND@PRIORITY`.
@@ -54,7 +31,7 @@ fn op(word: &str) -> Parsed<OpSpec> {
         Some((kind, priority)) => (kind, Some(Priority(priority.parse()?))),
         None => (word, None),
     };
-    Ok(OpSpec { kind: kind.into(), payload: Payload::Args(Json("{}".into())), priority, depends: Vec::new() })
+    Ok(OpSpec { priority, ..OpSpec::new(kind, Payload::Args(Json("{}".into()))) })
 }
 
 fn set(spec: &mut Spec, key: &str, value: &str) -> Parsed<()> {

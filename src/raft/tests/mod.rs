@@ -22,7 +22,7 @@ use crate::{
         applied::Answer,
         command::{Command, Request},
         ids::JobId,
-        job::{Json, OpSpec, Payload, Policy, Spec, When},
+        job::{Json, OpSpec, Payload, Spec},
         rows::{RowKey, Rows},
     },
 };
@@ -43,32 +43,8 @@ fn tick() -> Request {
 
 /// Submits one job with a comment of `bytes`.
 fn submit(bytes: usize) -> Request {
-    let op = OpSpec {
-        kind: Arc::from("sleep"),
-        payload: Payload::Args(Json("{\"seconds\":1}".into())),
-        priority: None,
-        depends: Vec::new(),
-    };
-    let spec = Spec {
-        queue: Arc::from("default"),
-        name: None,
-        groups: BTreeSet::new(),
-        priority: None,
-        unique: None,
-        limits: Vec::new(),
-        needs: None,
-        policy: Policy::for_ops(1),
-        when: When::Now,
-        meta: None,
-        comment: Some("c".repeat(bytes).into()),
-        reasons: Vec::new(),
-        keep_output: false,
-        batch_name: None,
-        environment: None,
-        ops: vec![op],
-        submitted_by: None,
-        parent: None,
-    };
+    let op = OpSpec::new("sleep", Payload::Args(Json("{\"seconds\":1}".into())));
+    let spec = Spec { comment: Some("c".repeat(bytes).into()), ..Spec::of_ops(vec![op]) };
     request(Command::Submit { jobs: vec![Ok(Arc::new(spec))], atomic: false })
 }
 
