@@ -16,6 +16,7 @@ mod outages;
 mod processing;
 mod promises;
 mod queue_wide;
+mod readme;
 mod schedules;
 mod submission;
 mod verbs;
