@@ -33,6 +33,8 @@ const BYTES_MAX: usize = 4 << 20;
 const IDS_MAX: usize = LIMIT_MAX;
 /// Pieces of the selection that one call may count when it groups what is alike.
 const PIECES_MAX: usize = 16;
+/// A page that fits nothing is no answer while there is time to look further.
+const LOOK_FOR: Duration = Duration::from_millis(250);
 /// A listing that waits looks no more often than this, however much happens.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -175,11 +177,13 @@ impl ListRequest {
         match &self.what {
             What::Named(ids) => self.named(view, ids),
             What::ById { after } => {
-                let page = self.selection.page(view, *after, self.limit, &self.fields);
+                let piece = |after| self.selection.page(view, after, self.limit, &self.fields);
+                let page = first_found(piece(*after), piece);
                 self.page(page, |parts| parts.job.id, JobId::to_string)
             }
             What::ByUrgency { after } => {
-                let page = self.selection.urgent_page(view, *after, self.limit, &self.fields);
+                let piece = |after| self.selection.urgent_page(view, after, self.limit, &self.fields);
+                let page = first_found(piece(*after), |next| piece(Some(next)));
                 let cursor = |parts: &JobParts| (parts.job.priority(), parts.job.id);
                 self.page(page, cursor, |(priority, id)| format!("{priority}:{id}"))
             }
@@ -258,6 +262,18 @@ impl ListRequest {
         let found = !jobs.is_empty();
         (Reply::json(&ListAnswer { jobs, next: next.map(|id| id.to_string()) }).at(index), found)
     }
+}
+
+/// Rows of one piece are of one index of the log, so pieces are not put together; but one that holds none is passed over.
+fn first_found<C: Copy>(mut page: Page<C>, piece: impl Fn(C) -> Page<C>) -> Page<C> {
+    let until = Instant::now() + LOOK_FOR;
+    while page.jobs.is_empty()
+        && let Some(next) = page.next
+        && Instant::now() < until
+    {
+        page = piece(next);
+    }
+    page
 }
 
 /// What makes jobs alike.

@@ -62,6 +62,22 @@ async fn bulk_repeated_under_its_key_gives_the_first_answer_again() {
     stage.end().await;
 }
 
+/// More of them than one look at the jobs examines.
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_finds_the_one_job_of_a_queue_behind_thousands_that_ended() {
+    let stage = Stage::formed(1).await;
+    let specs = vec![r#"{"kind": "x", "queue": "many"}"#; 5_000];
+    stage.post(0, "/v1/jobs", &format!(r#"{{"jobs": [{}]}}"#, specs.join(","))).await.ok();
+    for _ in 0..5 {
+        let piece = json!({ "do": "cancel", "select": { "queue": "many", "status": "queued" } });
+        assert_eq!(stage.post(0, "/v1/jobs/bulk", &piece.to_string()).await.ok()["changed"], 1_000);
+    }
+    let id = stage.submit(r#"{"kind": "x", "queue": "few"}"#).await;
+    let page = stage.get(0, "/v1/jobs?queue=few&fields=id").await.ok();
+    assert_eq!(page, json!({ "jobs": [{ "id": id }], "next": null }));
+    stage.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn edit_changes_fields_of_a_job_that_nobody_holds() {
     let stage = Stage::formed(1).await;
