@@ -145,7 +145,7 @@ impl Inner {
         connection.call(path::PROBE, &envelope, &super::message::Probe, within).await
     }
 
-    fn envelope(&self, to: u64, disk: Option<DiskId>) -> Envelope {
+    pub(super) fn envelope(&self, to: u64, disk: Option<DiskId>) -> Envelope {
         Envelope { protocol: PROTOCOL, cluster: self.identity().cluster, from: self.options.id, to, disk }
     }
 

@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     inner::{Inner, Leader},
-    message::{Invitation, PeerRefusal, ProbeReply, Removed, path},
-    peer::CallError,
+    message::{Envelope, Invitation, PeerRefusal, ProbeReply, Removed, path},
+    peer::{CallError, Purpose},
     stop::StopReason,
     types::{Member, TypeConfig},
 };
@@ -27,8 +27,7 @@ use crate::storage::ClusterId;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a node says of itself that may not form a cluster.
-const UNFORMED: &str =
-    "this node belongs to no cluster yet; form one with raftq cluster init, or add it to one with raftq cluster add";
+const UNFORMED: &str = "this node belongs to no cluster yet; form one with raftq cluster init or restore, or add it to one with raftq cluster add";
 const POLL: Duration = Duration::from_millis(50);
 /// A node that lacks no more than this many entries may vote: it delays commits by no more than a moment.
 const LAG_MAX: u64 = 1_000;
@@ -241,8 +240,13 @@ impl Inner {
         probed.map_err(|error| MembershipError::Unreachable { peer: peer.to_owned(), reason: error.to_string() })
     }
 
-    pub(super) async fn invite(&self, id: u64, member: &Member, invitation: Invitation) -> Outcome<()> {
-        let invited: Result<(), CallError> = self.ask((id, member), path::INVITE, &invitation, PROBE_TIMEOUT).await;
+    async fn invite(&self, id: u64, member: &Member, invitation: Invitation) -> Outcome<()> {
+        self.invite_as(&self.envelope(id, Some(member.disk)), member, invitation).await
+    }
+
+    pub(super) async fn invite_as(&self, envelope: &Envelope, member: &Member, invitation: Invitation) -> Outcome<()> {
+        let (id, connection) = (envelope.to, self.peers.connection(&member.peer, Purpose::Service));
+        let invited: Result<(), CallError> = connection.call(path::INVITE, envelope, &invitation, PROBE_TIMEOUT).await;
         let peer = member.peer.clone();
         invited.map_err(|error| match error {
             CallError::Refused { refusal: PeerRefusal::OtherCluster, .. } => MembershipError::NotPristine { id, peer },

@@ -40,7 +40,7 @@ use super::{
     backup::{BackupSummary, examine},
     inner::Inner,
     membership::MembershipError,
-    message::Invitation,
+    message::{Envelope, Invitation},
     replica::{Applied, Hot},
     snapshot::{Snapshot, SnapshotFile, Snapshots, fill},
     snapshot_file::{self, Header, SnapshotError},
@@ -183,12 +183,14 @@ impl Inner {
         let (members, begun) = self.unformed_founders().await?;
         let deciding = self.decide_to_restore()?;
         let founding = Founding { cluster: begun.unwrap_or_else(|| ClusterId(rand::random())), members, restoration };
-        let cluster = founding.cluster;
-        for (&id, member) in founding.members.iter().filter(|(id, _)| **id != self.options.id) {
-            self.invite(id, member, Invitation { cluster }).await?;
-        }
+        let (cluster, members) = (founding.cluster, founding.members.clone());
         let snapshots = Arc::clone(&self.snapshots);
         let (header, file, leases_ended) = blocking(move || snapshots.found(backup, &founding)).await?;
+        for (&id, member) in members.iter().filter(|(id, _)| **id != self.options.id) {
+            // In the new cluster's name: a restore that was interrupted may have invited it already.
+            let envelope = Envelope { cluster: Some(cluster), ..self.envelope(id, Some(member.disk)) };
+            self.invite_as(&envelope, member, Invitation { cluster }).await?;
+        }
         self.install_founding(&header, &file).await?;
         deciding.done();
         self.belong_to(cluster).await?;

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -11,12 +13,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Cluster, Node, World, eventually};
+use crate::harness::{Call, Cluster, Node, Process, World, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn backup_taken_under_load_is_restored_as_it_was_and_goes_on_beyond_it() {
+fn promise_02_and_03_hold_across_the_restore_of_a_backup_taken_under_load() {
     let old = Cluster::start();
     let world = World::new(&old, "q");
     let jobs = history(&world);
@@ -73,10 +75,12 @@ fn backup_taken_under_load_is_restored_as_it_was_and_goes_on_beyond_it() {
 }
 
 #[test]
-fn restore_after_a_known_job_goes_on_right_behind_it() {
+fn promise_05_and_07_hold_from_the_index_of_the_backup() {
     let old = Cluster::builder().nodes(1).start();
     let world = World::new(&old, "q");
-    world.submit_each(&vec![world.task(1); 3]);
+    world.submit_each(&vec![world.task(1); 2]);
+    let keyed = Call::post("/v1/jobs", &world.task(1)).header("idempotency-key", "mine/4");
+    let first = world.call(keyed.clone()).ok();
     world.put("/v1/drain", &json!({"drained": true, "reason": "moving"})).ok();
     let file = old.directory().join("queue.raftq");
     succeeds(&old, &["cluster", "backup", "--out", text(&file)]);
@@ -93,6 +97,8 @@ fn restore_after_a_known_job_goes_on_right_behind_it() {
     let world = World::new(&new, "q");
     let drained = world.get("/v1/drain").ok();
     assert_eq!((&drained["drained"], &drained["reason"]), (&json!(true), &json!("moving")));
+    assert_eq!(world.call(keyed).ok(), first, "what was acknowledged before the backup is not done again");
+    world.call(Call::post("/v1/jobs", &world.task(1))).refused(503, "drained");
     world.put("/v1/drain", &json!({"drained": false})).ok();
     assert_eq!(world.submit(&world.task(1)), 41);
     assert_eq!(world.claim().expect("nothing is paused").job, 1);
@@ -137,6 +143,63 @@ fn backup_of_a_minority_is_possible_where_local_is_asked_for() {
     assert_eq!(verified(&cluster, &file)["live_jobs"], 1);
     let unequal = raftq(&cluster, &["cluster", "verify", "--timeout", "3s"]);
     assert_eq!(unequal.status.code(), Some(6), "members that do not answer are not compared");
+}
+
+#[test]
+fn node_killed_while_it_restores_is_pristine_or_done() {
+    let old = Cluster::builder().nodes(1).start();
+    let world = World::new(&old, "q");
+    for _ in 0..4 {
+        world.submit_each(&vec![world.task(1); 1000]);
+    }
+    let file = old.directory().join("queue.raftq");
+    succeeds(&old, &["cluster", "backup", "--out", text(&file)]);
+    old.kill_all();
+    // How far it has come: the file is there, the rows are being copied, the new state counts.
+    let received =
+        |node: &Node| fs::read_dir(node.data_dir().join("snapshot")).is_ok_and(|mut files| files.next().is_some());
+    let copied = |node: &Node| node.data_dir().join("state/00000002").exists();
+    let decided =
+        |node: &Node| fs::read_to_string(node.data_dir().join("state/CURRENT")).is_ok_and(|name| name.contains('2'));
+    killed_when(&file, received);
+    killed_when(&file, copied);
+    killed_when(&file, decided);
+}
+
+fn killed_when(file: &Path, far_enough: impl Fn(&Node) -> bool) {
+    let cluster = pristine();
+    let node = cluster.node(1);
+    let _restore = Process::start(&cluster, "restore", &["cluster", "restore", text(file), "--resume"]);
+    eventually("the restore has come so far", SOON, || far_enough(node).then_some(()));
+    node.kill();
+    node.start_with(&[]);
+    reachable(node);
+    if cluster.status(node)["role"] == "pristine" {
+        succeeds(&cluster, &["cluster", "restore", text(file), "--resume"]);
+    }
+    cluster.settle();
+    let world = World::new(&cluster, "q");
+    assert_eq!(world.get("/v1/stats").ok()["live_jobs"], 4000);
+    assert!(world.submit(&world.task(1)) > 1_000_000_000);
+}
+
+#[test]
+fn upload_that_breaks_off_changes_nothing() {
+    let cluster = Cluster::builder().nodes(1).lay_out();
+    let node = cluster.node(1);
+    node.start_with(&[]);
+    reachable(node);
+    let mut wire = TcpStream::connect(&node.api).expect("it listens");
+    let head = format!(
+        "POST /v1/cluster/restore HTTP/1.1\r\nhost: {}\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000\r\n\r\n",
+        node.api
+    );
+    wire.write_all(head.as_bytes()).and_then(|()| wire.write_all(&[7; 100])).expect("it reads");
+    let files = || fs::read_dir(node.data_dir().join("snapshot")).expect("it is there").count();
+    eventually("the file is begun", SOON, || (files() > 0).then_some(()));
+    drop(wire);
+    eventually("the file is gone", SOON, || (files() == 0).then_some(()));
+    assert_eq!(cluster.status(node)["role"], "pristine");
 }
 
 /// Jobs of many kinds; what is to be seen of them does not change by itself.

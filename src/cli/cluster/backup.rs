@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -83,7 +84,9 @@ async fn fetch(context: &Context, path: &Path) -> Result<(), Failure> {
     let call = context.call(Call::read("/v1/cluster/backup", deadline)).waiting(SNAPSHOT_TIME);
     let mut download = context.client.download(call).await?;
     let unwritable = || format!("cannot write {}", path.display());
-    let mut file = fs::File::create(path).with_context(unwritable)?;
+    // What jobs were told is in it, secrets among that: it is for whoever asked for it.
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(unwritable)?;
     let bar = context.output.progress(download.length, "receiving");
     while let Some(piece) = download.next().await? {
         file.write_all(&piece).with_context(unwritable)?;

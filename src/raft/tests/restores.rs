@@ -172,6 +172,22 @@ async fn restore_and_init_at_once_make_one_cluster() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_repeated_after_its_invitations_goes_on_under_the_same_cluster() {
+    let new = Cluster::started(3, RaftOptions::test()).await;
+    let begun = crate::storage::ClusterId(7);
+    new.node(2).inner().join(begun).expect("written");
+    let backup = std::fs::read(STORED).expect("reads");
+    // The one that was invited may be counted on by whoever invited it.
+    let invited = new.node(2).restore(sent_to(new.node(2), &backup).await, AT_ONCE).await.expect_err("refused");
+    assert!(matches!(invited, RestoreError::Members(MembershipError::FormingBegun)), "{invited}");
+    let restored = new.node(1).restore(sent_to(new.node(1), &backup).await, AT_ONCE).await.expect("restored");
+    assert_eq!(restored.cluster, begun);
+    new.leader().await;
+    new.agree().await;
+    new.shutdown().await;
+}
+
 /// A backup as version 1 wrote it. If it no longer reads, backups on operators' disks do not either: give the new layout a
 /// new format byte and keep a decoder for the old one. `UPDATE_GOLDENFILES=1` writes it anew.
 const STORED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/raft/tests/backup-v1");
