@@ -23,9 +23,8 @@ pub(super) fn is_object(body: &[u8]) -> bool {
 /// Read it again, to say where it went wrong.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Refusal {
     let mut text = serde_json::Deserializer::from_slice(body);
-    let error = match serde_path_to_error::deserialize::<_, T>(&mut text) {
-        Err(error) => error,
-        Ok(_) => return Refusal::invalid("body", "there is something after the end of the JSON value; send one value"),
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut text) else {
+        return Refusal::invalid("body", "there is something after the end of the JSON value; send one value");
     };
     let inner = error.inner();
     if inner.is_syntax() || inner.is_eof() {

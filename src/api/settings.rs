@@ -47,6 +47,7 @@ pub struct PolicyRequest {
 }
 
 /// Tells `null` from absent.
+#[allow(clippy::option_option, reason = "absent leaves a setting, null ends it")]
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

@@ -168,6 +168,7 @@ pub struct Depends {
 mod on_failure {
     use super::{Deserialize, Deserializer, OnFailure, Serializer, de};
 
+    #[allow(clippy::ref_option, reason = "the signature is serde's")]
     pub fn serialize<S: Serializer>(value: &Option<OnFailure>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(OnFailure::Bury) => serializer.serialize_str("bury"),

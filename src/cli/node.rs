@@ -75,6 +75,7 @@ struct TimerArgs {
 
 /// Over `[pool]` of the file: what a new cluster begins with.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_field_names, reason = "each is the name of a flag")]
 struct PoolArgs {
     /// Commands that the leader runs at a time; for a new cluster, afterwards: raftq pool resize
     #[arg(long, value_name = "N")]

@@ -166,7 +166,7 @@ pub fn cell(name: &str, value: &Value) -> String {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),
         Value::Number(number) if name == "at" || name.ends_with("_at") => {
-            number.as_u64().map(units::show_time).unwrap_or_else(|| number.to_string())
+            number.as_u64().map_or_else(|| number.to_string(), units::show_time)
         }
         Value::Array(items) if items.is_empty() => "-".into(),
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {

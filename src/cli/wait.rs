@@ -29,6 +29,10 @@ pub struct WaitArgs {
 pub const POLL: Duration = Duration::from_secs(5);
 /// Polls at the same time: enough that a batch of ended jobs is seen quickly, few enough to be no load.
 const POLLS_AT_ONCE: usize = 64;
+/// A wait outlives nodes: without an end of its own it goes on looking for one for a minute.
+const LOOKING: Duration = Duration::from_secs(60);
+/// What is known by the end may still be on its way.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// What one look gave.
 #[derive(Deserialize)]
@@ -152,9 +156,6 @@ pub async fn look(context: &Context, id: u64, known: Known, poll: Duration) -> R
     query.extend(known.version.map(|version| ("since", version.to_string())));
     query.extend(known.log_serial.map(|serial| ("log_serial", serial.to_string())));
     let path = path_with_query(&format!("/v1/jobs/{id}/wait"), &query);
-    // A wait outlives nodes: without an end of its own it goes on looking for one for a minute.
-    const LOOKING: Duration = Duration::from_secs(60);
-    const LAST_ANSWER: Duration = Duration::from_millis(500);
     let deadline = end.map_or(now + poll + LOOKING, |end| end + LAST_ANSWER);
     let call = context.call(Call::read(path, deadline).waiting(poll));
     Ok(context.client.call(call).await?.json()?)

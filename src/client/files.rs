@@ -42,11 +42,12 @@ impl Download {
         loop {
             match tokio::time::timeout(SILENCE_MAX, self.body.frame()).await {
                 Ok(None) => return Ok(None),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
+                Ok(Some(Ok(frame))) => {
                     // Trailers say nothing here.
-                    Err(_) => continue,
-                },
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
                 Ok(Some(Err(error))) => return Err(self.broke_off(innermost(&error))),
                 Err(_) => return Err(self.broke_off("nothing more arrived".to_owned())),
             }

@@ -288,7 +288,7 @@ impl<'a> Tries<'a> {
             return ClientError::Refused(error.clone());
         }
         let servers = self.shared.nodes.named();
-        let cause = self.last.as_ref().map(ToString::to_string).unwrap_or_else(|| "redirected without end".into());
+        let cause = self.last.as_ref().map_or_else(|| "redirected without end".into(), ToString::to_string);
         match &self.key {
             Some(key) if self.maybe_done => ClientError::OutcomeUnknown { key: key.to_string(), cause },
             _ if !self.shared.nodes.ever_reached() => ClientError::Unreachable { servers, cause },

@@ -56,7 +56,7 @@ pub(super) struct Transport {
 }
 
 /// A node on the same continent accepts a connection well within this; a dead host must not eat a call's deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// The largest answer is a page of jobs; anything beyond this is no raftq.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -22,9 +22,9 @@ use super::message::{ENVELOPE_HEADER, Envelope, PeerRefusal};
 use crate::codec::{self, Format};
 
 /// How long a connection may take to come about; on one network it takes a millisecond, or is refused.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for this long is given up.
-const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Room for a few large appends, so that no window update is waited for.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;

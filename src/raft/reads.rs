@@ -25,7 +25,7 @@ const SHARED_MAX: usize = 4_096;
 /// Before an unanswered question is asked again: a leader is found within an election.
 const RETRY: Duration = Duration::from_millis(50);
 /// The leader answers within a round of heartbeats, or not at all.
-const ASK_TIMEOUT: Duration = Duration::from_millis(1_000);
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {

@@ -137,7 +137,7 @@ async fn clean(shared: &Arc<Shared>, scratch: Arc<Scratch>) {
     match cleaned.await.and_then(|emptied| emptied) {
         Ok(()) => give_back(shared, scratch),
         Err(error) => {
-            tracing::warn!(directory = %scratch.directory().display(), %error, "scratch directory not emptied")
+            tracing::warn!(directory = %scratch.directory().display(), %error, "scratch directory not emptied");
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The worker room over a real supervisor: what becomes of commands, and that none is ever left. None of these needs root.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, as the tests themselves")]
 
 mod commands;
 mod death;
@@ -31,11 +32,11 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Self {
-        Self::with(|_| ()).await
+    fn new() -> Self {
+        Self::with(|_| ())
     }
 
-    async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    fn with(change: impl FnOnce(&mut Options)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut options = options(directory.path().join("scratch"));
         change(&mut options);

@@ -217,9 +217,9 @@ impl SpecArgs {
 fn directory(given: Option<String>) -> Result<String, Failure> {
     let path = std::path::absolute(given.as_deref().unwrap_or("."))
         .map_err(|error| Failure::usage(format!("the current directory cannot be read ({error}); give --cwd")))?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| Failure::usage(format!("the directory {path:?} is no UTF-8; give another with --cwd")))
+    path.into_os_string().into_string().map_err(|path| {
+        Failure::usage(format!("the directory {} is no UTF-8; give another with --cwd", path.display()))
+    })
 }
 
 /// Text, or with `@` a file: text where it is UTF-8, else bytes.

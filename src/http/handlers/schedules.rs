@@ -55,7 +55,7 @@ fn reply(view: &View, name: &str) -> Result<Reply, Failure> {
         _ => None,
     };
     let next = Some(upcoming(&schedule, now));
-    Ok(Reply::json(&ScheduleView { spec, next, ..ScheduleView::new(name.into(), &schedule) }).at(index))
+    Ok(Reply::json(&ScheduleView { next, spec, ..ScheduleView::new(name.into(), &schedule) }).at(index))
 }
 
 /// `now` is the last entry's: that of a definition which has just been taken in.

@@ -122,7 +122,7 @@ async fn limits_pauses_policy_and_why() {
     let claim = r#"{"worker": {"id": "w"}, "queues": ["default"]}"#;
     assert_eq!(stage.post(0, "/v1/claim", claim).await.ok()["jobs"], json!([]));
     let waiting = r#"{"worker": {"id": "w"}, "queues": ["default"], "wait_ms": 20000}"#;
-    let (claimed, _) = tokio::join!(stage.post(0, "/v1/claim", waiting), async {
+    let (claimed, ()) = tokio::join!(stage.post(0, "/v1/claim", waiting), async {
         stage.until("in line", async || stage.get(0, "/metrics").await.text.contains("raftq_waiting_claims 1\n")).await;
         stage.put(0, "/v1/queues/*", r#"{"paused": false}"#).await.ok();
         stage.put(0, "/v1/queues/default", r#"{"paused": false}"#).await.ok();

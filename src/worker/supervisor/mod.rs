@@ -78,6 +78,7 @@ pub fn run_if_asked() {
     if let Err(error) = &code {
         eprintln!("raftq supervisor: {error}");
     }
+    #[allow(clippy::exit, reason = "this process is the supervisor and nothing else: there is nothing to return to")]
     std::process::exit(i32::from(code.is_err()));
 }
 

@@ -157,7 +157,7 @@ fn wait4(pid: i32) -> (i32, libc::rusage) {
     let mut usage = MaybeUninit::zeroed();
     // SAFETY: both are written by the call; a rusage of zeros is a valid one, should the call fail.
     unsafe {
-        libc::wait4(pid, &mut status, libc::WNOHANG, usage.as_mut_ptr());
+        libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr());
         (status, usage.assume_init())
     }
 }

@@ -113,8 +113,9 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// A best effort, and after the fact: what the command forks before this keeps its old priority.
 fn lower_priority(pid: i32) {
     static NICE_OF_COMMANDS: OnceLock<i32> = OnceLock::new();
-    // SAFETY: no memory is passed, here and below.
+    // SAFETY: no memory is passed.
     let nice = *NICE_OF_COMMANDS.get_or_init(|| NICE + unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) });
+    // SAFETY: nor here.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, pid as libc::id_t, nice) };
 }
 
@@ -130,10 +131,10 @@ fn posix_spawn(start: &Start, program: &Path, streams: [i32; 3]) -> io::Result<i
     // SAFETY: both tables end in a null pointer and, like everything they point to, live until the call returns.
     check(unsafe {
         libc::posix_spawn(
-            &mut pid,
+            &raw mut pid,
             program.as_ptr(),
-            &*actions.0,
-            &*attributes.0,
+            &raw const *actions.0,
+            &raw const *attributes.0,
             null_terminated(&argv).as_ptr(),
             null_terminated(&env).as_ptr(),
         )
@@ -161,10 +162,10 @@ impl Actions {
         };
         for (target, stream) in streams.into_iter().enumerate() {
             // SAFETY: initialised above. The streams are above 2 (the supervisor keeps 0 to 2 open), so none hides another.
-            check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut *actions.0, stream, target as i32) })?;
+            check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut *actions.0, stream, target as i32) })?;
         }
         // SAFETY: initialised above; the path is copied.
-        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut *actions.0, cwd.as_ptr()) })?;
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut *actions.0, cwd.as_ptr()) })?;
         Ok(actions)
     }
 }
@@ -172,7 +173,7 @@ impl Actions {
 impl Drop for Actions {
     fn drop(&mut self) {
         // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::posix_spawn_file_actions_destroy(&mut *self.0) };
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut *self.0) };
     }
 }
 
@@ -191,10 +192,10 @@ impl Attributes {
             let mut attributes = Self(Box::new(attributes.assume_init()));
             libc::sigemptyset(none.as_mut_ptr());
             libc::sigfillset(all.as_mut_ptr());
-            check(libc::posix_spawnattr_setsigmask(&mut *attributes.0, none.as_ptr()))?;
-            check(libc::posix_spawnattr_setsigdefault(&mut *attributes.0, all.as_ptr()))?;
-            check(libc::posix_spawnattr_setpgroup(&mut *attributes.0, 0))?;
-            check(libc::posix_spawnattr_setflags(&mut *attributes.0, flags as i16))?;
+            check(libc::posix_spawnattr_setsigmask(&raw mut *attributes.0, none.as_ptr()))?;
+            check(libc::posix_spawnattr_setsigdefault(&raw mut *attributes.0, all.as_ptr()))?;
+            check(libc::posix_spawnattr_setpgroup(&raw mut *attributes.0, 0))?;
+            check(libc::posix_spawnattr_setflags(&raw mut *attributes.0, flags as i16))?;
             Ok(attributes)
         }
     }
@@ -203,6 +204,6 @@ impl Attributes {
 impl Drop for Attributes {
     fn drop(&mut self) {
         // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::posix_spawnattr_destroy(&mut *self.0) };
+        unsafe { libc::posix_spawnattr_destroy(&raw mut *self.0) };
     }
 }

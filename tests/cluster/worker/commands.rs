@@ -5,7 +5,7 @@ use raftq::worker::Progress;
 
 #[tokio::test]
 async fn exit_codes_have_their_reasons() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     for (line, reason, exit_code) in [
         ("exit 1", Reason::ExitNonzero, 1),
         ("exit 255", Reason::ExitNonzero, 255),
@@ -28,7 +28,7 @@ async fn exit_codes_have_their_reasons() {
 /// Scenario 23. Where there is no bash there is no pipefail either.
 #[tokio::test]
 async fn failure_within_a_pipeline_is_a_failure() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let report = bench.shell("true | false | true").await;
     if report.shell.as_deref().unwrap().contains("pipefail") {
         failed(&report, Reason::ExitNonzero);
@@ -38,7 +38,7 @@ async fn failure_within_a_pipeline_is_a_failure() {
 
 #[tokio::test]
 async fn signal_that_nobody_sent_is_a_failure_by_signal() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let report = bench.shell("kill -SEGV $$").await;
     failed(&report, Reason::Signal);
     assert_eq!((report.exit_code, report.error.as_deref()), (None, Some("ended by signal 11")));
@@ -47,7 +47,7 @@ async fn signal_that_nobody_sent_is_a_failure_by_signal() {
 
 #[tokio::test]
 async fn programs_that_cannot_run_have_the_reasons_a_shell_gives() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let directory = bench.directory.path();
     fs::write(directory.join("plain"), "#!/bin/sh\n").unwrap();
     for (argv, reason, exit_code) in [
@@ -68,7 +68,7 @@ async fn programs_that_cannot_run_have_the_reasons_a_shell_gives() {
 /// Scenario 24.
 #[tokio::test]
 async fn what_prevents_a_start_is_no_attempt() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     for (args, reason) in [
         (json!({"argv": ["true"], "cwd": "/no/such/directory"}), Reason::CwdMissing),
         (json!({"argv": ["true"], "cwd": "/etc/passwd"}), Reason::CwdMissing),
@@ -89,8 +89,8 @@ async fn what_prevents_a_start_is_no_attempt() {
 /// Scenario 27.
 #[tokio::test]
 async fn long_output_of_a_failure_keeps_both_ends() {
-    let bench = Bench::new().await;
-    let line = r#"for n in $(seq 60); do for i in $(seq 130); do printf %s $n; done; echo p; done"#;
+    let bench = Bench::new();
+    let line = "for n in $(seq 60); do for i in $(seq 130); do printf %s $n; done; echo p; done";
     let report = bench.shell(&format!("{line}; exit 1")).await;
     assert_eq!(report.stdout.len(), 2 * 4096 + "\n... omitting 6358 bytes ...\n".len());
     assert!(report.stdout.starts_with(&"1".repeat(130)) && report.stdout.contains("\n... omitting 6358 bytes ...\n"));
@@ -104,7 +104,7 @@ async fn long_output_of_a_failure_keeps_both_ends() {
 
 #[tokio::test]
 async fn output_streams_are_kept_apart() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let report = bench.shell("echo out; echo err >&2; printf '\\377'").await;
     assert_eq!((report.stdout.as_str(), report.stderr.as_str()), ("out\n\u{fffd}", "err\n"));
     bench.end().await;
@@ -112,7 +112,7 @@ async fn output_streams_are_kept_apart() {
 
 #[tokio::test]
 async fn endless_output_without_newline_costs_no_memory() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let report =
         bench.shell("head -c 100000000 /dev/zero | tr '\\0' x; echo; grep VmHWM /proc/$PPID/status; exit 1").await;
     let words: Vec<&str> = report.stdout.split_ascii_whitespace().collect();
@@ -125,7 +125,7 @@ async fn endless_output_without_newline_costs_no_memory() {
 
 #[tokio::test]
 async fn command_sees_a_clean_environment_and_its_own() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let names = bench.run(json!({"argv": ["env"], "env": {"MINE": "1", "RAFTQ_JOB_ID": "forged"}})).await;
     let mut names: Vec<&str> = names.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.sort_unstable();
@@ -142,7 +142,7 @@ async fn command_sees_a_clean_environment_and_its_own() {
 
 #[tokio::test]
 async fn command_yields_to_the_node() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let own = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap().trim().parse::<i32>().unwrap();
     let report = bench.shell("cat /proc/self/oom_score_adj; nice; cat /proc/self/stat | cut -d' ' -f5").await;
     let numbers: Vec<i32> = report.stdout.lines().map(|line| line.parse().unwrap()).collect();
@@ -155,7 +155,7 @@ async fn command_yields_to_the_node() {
 
 #[tokio::test]
 async fn stdin_comes_from_the_file_it_names() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     fs::write(bench.directory.path().join("input"), "hello").unwrap();
     let report = bench.run(json!({"argv": ["cat"], "cwd": bench.directory.path(), "stdin_file": "input"})).await;
     assert_eq!(report.stdout, "hello");
@@ -165,7 +165,7 @@ async fn stdin_comes_from_the_file_it_names() {
 /// Scenario 15, the worker's part.
 #[tokio::test]
 async fn files_of_a_success_become_result_and_jobs() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let line = r#"echo '{"a": 1}' > $RAFTQ_RESULT_FILE; printf '{"sleep": 1}\n\nnonsense\n' > $RAFTQ_JOBS_FILE; exit "#;
     let report = bench.shell(&format!("{line} 0")).await;
     succeeded(&report);
@@ -183,7 +183,7 @@ async fn files_of_a_success_become_result_and_jobs() {
 
 #[tokio::test]
 async fn checkpoint_is_given_on() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let mut task =
         bench.task("exec", json!({"shell": "cat $RAFTQ_CHECKPOINT_FILE; echo next > $RAFTQ_CHECKPOINT_FILE; exit 1"}));
     task.checkpoint = Some(b"before".to_vec());
@@ -195,7 +195,7 @@ async fn checkpoint_is_given_on() {
 
 #[tokio::test]
 async fn lines_to_raftq_and_live_output_are_there_while_it_runs() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let line = "echo visible; echo '::raftq log one'; echo '::raftq progress 0.4 half'; echo cp > $RAFTQ_CHECKPOINT_FILE; \
                 echo bad >&2; sleep 1000";
     let handle = bench.start(json!({ "shell": line }));
@@ -222,7 +222,7 @@ async fn lines_to_raftq_and_live_output_are_there_while_it_runs() {
 
 #[tokio::test]
 async fn work_of_the_whole_tree_is_measured() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
     let report = bench.shell(&format!("(bash -c '{burn}') & ({burn}) & wait")).await;
     assert!(report.cpu_ms >= 50 && report.wall_ms >= 30, "{report:?}");
@@ -236,7 +236,7 @@ async fn work_of_the_whole_tree_is_measured() {
 /// A loop that is woken by what it does not handle, as by the end of a pipe that is closed already, shows here.
 #[tokio::test]
 async fn command_that_says_nothing_costs_nothing() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let ticks = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", bench.supervisor)).unwrap();
         let fields: Vec<u64> =
@@ -255,7 +255,7 @@ async fn command_that_says_nothing_costs_nothing() {
 
 #[tokio::test]
 async fn a_hundred_commands_at_once_mix_nothing_up() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let handles: Vec<Handle> =
         (0..100).map(|n| bench.start(json!({"shell": format!("sleep 0.2; echo {n}; exit {}", n % 2)}))).collect();
     for (n, handle) in handles.iter().enumerate() {
@@ -268,7 +268,7 @@ async fn a_hundred_commands_at_once_mix_nothing_up() {
 
 #[tokio::test]
 async fn sleep_takes_its_time_and_no_process() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let started = Instant::now();
     let report = report_of(&bench.runner.run(bench.task("sleep", json!({"seconds": 0.2})))).await;
     succeeded(&report);
@@ -279,7 +279,7 @@ async fn sleep_takes_its_time_and_no_process() {
 
 #[tokio::test]
 async fn lease_that_runs_already_is_refused() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let first = bench.runner.run(task(5, "sleep", json!({"seconds": 1000})));
     let second = bench.runner.run(task(5, "exec", json!({"argv": ["true"]})));
     failed(&report_of(&second).await, Reason::StartFailed);

@@ -112,7 +112,7 @@ fn stopped_node_leaves_no_process() {
 /// Scenario 25, the worker's part: the next commands run, and the loss is told from an order to stop.
 #[tokio::test]
 async fn killed_supervisor_loses_its_commands_and_is_replaced() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let token = unique();
     let bystander = bench.start(json!({"shell": format!("(setsid sleep {token} &) ; sleep {token} | sleep {token}")}));
     until_async("it runs", || living(&token).len() >= 3).await;
@@ -134,7 +134,7 @@ async fn killed_supervisor_loses_its_commands_and_is_replaced() {
 /// What hid from every trace is still in the supervisor's cgroup. Needs root, or a delegated cgroup, and a kernel from 5.14.
 #[tokio::test]
 async fn killed_supervisor_leaves_nothing_that_hides() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let token = unique();
     let handle = bench.start(json!({"shell": format!("env -i /usr/bin/setsid sleep {token} & sleep {token}")}));
     until_async("it runs", || living(&token).len() >= 2).await;
@@ -151,7 +151,7 @@ async fn killed_supervisor_leaves_nothing_that_hides() {
 /// Takes ten seconds: so long a supervisor may be silent.
 #[tokio::test]
 async fn supervisor_that_hangs_is_replaced() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let token = unique();
     let handle = bench.start(json!({"shell": format!("kill -STOP $PPID; sleep {token} | sleep {token}")}));
     failed(&report_of(&handle).await, Reason::LostContact);
@@ -161,7 +161,7 @@ async fn supervisor_that_hangs_is_replaced() {
 
 #[tokio::test]
 async fn supervisor_ignores_signals_for_the_whole_service() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let report = bench.shell("kill -TERM $PPID; kill -INT $PPID; kill -HUP $PPID; sleep 0.1; echo alive").await;
     succeeded(&report);
     succeeded(&bench.shell("true").await);

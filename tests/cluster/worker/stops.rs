@@ -6,7 +6,7 @@ use raftq::worker::Cancel;
 /// Each lives on after its shell has ended; the report waits until it is gone.
 #[tokio::test]
 async fn report_is_made_when_the_whole_tree_is_gone() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     for (name, line, _) in escapes(&unique()) {
         let token = unique();
         let line = escapes(&token).into_iter().find(|escape| escape.0 == name).map_or(line, |escape| escape.1);
@@ -20,7 +20,7 @@ async fn report_is_made_when_the_whole_tree_is_gone() {
 /// Daemons change session and program while they are orphaned, and are not to be taken for strays in between.
 #[tokio::test]
 async fn daemon_lives_as_long_as_its_job() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let line = |n| format!("(setsid setsid sh -c 'exec sh -c \"sleep 0.5; echo {n}\"' &); sleep 1.5");
     let handles: Vec<Handle> = (0..40).map(|n| bench.start(json!({"shell": line(n)}))).collect();
     for (n, handle) in handles.iter().enumerate() {
@@ -31,7 +31,7 @@ async fn daemon_lives_as_long_as_its_job() {
 
 #[tokio::test]
 async fn orphans_of_one_job_do_not_hold_up_another() {
-    let bench = Bench::with(|options| options.grace_ms = 15_000).await;
+    let bench = Bench::with(|options| options.grace_ms = 15_000);
     let token = unique();
     let long = bench.start(json!({"shell": format!("(setsid sleep {token} &); sleep {token}; exit 0")}));
     until_async("it runs", || living(&token).len() == 3).await;
@@ -50,7 +50,7 @@ async fn orphans_of_one_job_do_not_hold_up_another() {
 /// Scenario 31, the worker's part.
 #[tokio::test]
 async fn cancel_asks_first() {
-    let bench = Bench::with(|options| options.grace_ms = 600_000).await;
+    let bench = Bench::with(|options| options.grace_ms = 600_000);
     let line = "trap 'echo bye; exit 0' TERM; echo ready; sleep 1000 & wait";
     let handle = bench.start(json!({ "shell": line }));
     until_output(&handle, "ready").await;
@@ -63,7 +63,7 @@ async fn cancel_asks_first() {
 
 #[tokio::test]
 async fn cancel_kills_after_the_grace() {
-    let bench = Bench::with(|options| options.grace_ms = 700).await;
+    let bench = Bench::with(|options| options.grace_ms = 700);
     let deaf = bench.start(json!({"shell": "trap '' TERM; echo ready; sleep 1000; sleep 1000"}));
     until_output(&deaf, "ready").await;
     let started = Instant::now();
@@ -75,7 +75,7 @@ async fn cancel_kills_after_the_grace() {
 
 #[tokio::test]
 async fn cancel_is_sharpened_by_kill() {
-    let bench = Bench::with(|options| options.grace_ms = 600_000).await;
+    let bench = Bench::with(|options| options.grace_ms = 600_000);
     let deaf = bench.start(json!({"shell": "trap '' TERM; echo ready; sleep 1000; sleep 1000"}));
     until_output(&deaf, "ready").await;
     deaf.cancel(Cancel::Term);
@@ -86,7 +86,7 @@ async fn cancel_is_sharpened_by_kill() {
 
 #[tokio::test]
 async fn cancel_right_after_run_is_not_lost() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     for _ in 0..20 {
         let handle = bench.start(json!({"argv": ["sleep", "1000"]}));
         handle.cancel(Cancel::Kill);
@@ -97,7 +97,7 @@ async fn cancel_right_after_run_is_not_lost() {
 
 #[tokio::test]
 async fn time_limit_ends_it_with_its_children() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let token = unique();
     let report = bench.run(json!({"shell": format!("sleep {token} | sleep {token}"), "timeout_s": 0.3})).await;
     failed(&report, Reason::Time);
@@ -110,7 +110,7 @@ async fn time_limit_ends_it_with_its_children() {
 
 #[tokio::test]
 async fn memory_limit_counts_the_whole_tree() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     // Something after `sleep`: a shell becomes its last command, and would let go of what it holds.
     let hold = "x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 1000; echo $x";
     let report = bench.run(json!({"shell": format!("({hold}) & ({hold}) & wait"), "max_ram_mb": 60})).await;
@@ -126,7 +126,7 @@ async fn machine_short_of_memory_ends_who_is_furthest_over_its_needs() {
     let meminfo = directory.path().join("meminfo");
     let available = |kb: u64| fs::write(&meminfo, format!("MemTotal: 32000000 kB\nMemAvailable: {kb} kB\n")).unwrap();
     available(16_000_000);
-    let bench = Bench::with(|options| options.meminfo.clone_from(&meminfo)).await;
+    let bench = Bench::with(|options| options.meminfo.clone_from(&meminfo));
     let holding = |megabytes: u64, needs_ram_mb: u64| {
         let hold = format!("x=$(head -c {megabytes}000000 /dev/zero | tr '\\0' x); echo ready; sleep 1000; echo $x");
         bench.runner.run(Task { needs_ram_mb, ..bench.task("exec", json!({ "shell": hold })) })
@@ -152,7 +152,7 @@ async fn machine_short_of_memory_ends_who_is_furthest_over_its_needs() {
 
 #[tokio::test]
 async fn fork_bomb_is_ended() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let token = unique();
     // Bounded by the number of generations, so that a failure of this test does not take the machine with it.
     let bomb = format!("f() {{ [ $1 -gt 9 ] || {{ f $(($1+1)) & f $(($1+1)) & }}; sleep {token}; }}; f 0");
@@ -167,7 +167,7 @@ async fn fork_bomb_is_ended() {
 /// Everything at once, each with its own end, on a machine that is thereby busy.
 #[tokio::test]
 async fn many_that_are_stopped_in_every_way_leave_nothing() {
-    let bench = Bench::with(|options| options.grace_ms = 300).await;
+    let bench = Bench::with(|options| options.grace_ms = 300);
     let token = unique();
     let escapes = escapes(&token);
     let handles: Vec<Handle> = (0..150)
@@ -196,7 +196,7 @@ async fn many_that_are_stopped_in_every_way_leave_nothing() {
 
 #[tokio::test]
 async fn kill_everything_returns_when_all_is_gone() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let tokens: Vec<String> = (0..10).map(|_| unique()).collect();
     let mut handles: Vec<Handle> = tokens
         .iter()
@@ -270,7 +270,7 @@ async fn proof_that_waited_in_the_socket_counts() {
 /// Scenario 19, the worker's part.
 #[tokio::test]
 async fn command_ends_with_its_own_lease() {
-    let bench = Bench::new().await;
+    let bench = Bench::new();
     let leased = |lease, ms| {
         let mut task = task(lease, "exec", json!({"argv": ["sleep", "1000"]}));
         task.proof = Proof::Lease(Boottime::now().after_ms(ms));
