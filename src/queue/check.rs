@@ -67,7 +67,10 @@ impl Spec {
             return Err(Refusal::invalid("ops", "a job needs at least one op"));
         }
         check_count("ops", self.ops.len(), limits::OPS_MAX)?;
-        self.ops.iter().enumerate().try_for_each(|(at, op)| op.check(at))
+        self.ops
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, op)| op.check().map_err(|refusal| refusal.within(&format!("ops[{at}]"))))
     }
 
     /// What it weighs: its texts and payloads, and a constant for the rest.
@@ -83,10 +86,10 @@ impl Spec {
 }
 
 impl OpSpec {
-    fn check(&self, at: usize) -> Result<(), Refusal> {
-        check_name(&format!("ops[{at}].kind"), &self.kind)?;
-        check_priority(&format!("ops[{at}].priority"), self.priority)?;
-        check_count(&format!("ops[{at}].depends"), self.depends.len(), limits::DEPENDS_MAX)
+    fn check(&self) -> Result<(), Refusal> {
+        check_name("kind", &self.kind)?;
+        check_priority("priority", self.priority)?;
+        check_count("depends", self.depends.len(), limits::DEPENDS_MAX)
     }
 
     fn bytes(&self) -> usize {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{Request, StatusCode, client::conn::http2, header::HeaderValue};
@@ -152,16 +153,13 @@ impl Connection {
 }
 
 fn envelope_header(envelope: &Envelope) -> HeaderValue {
-    let hex: String = codec::encode(Format::PEER, envelope).iter().map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::from_str(&hex).expect("hexadecimal digits make a header")
+    let text = BASE64.encode(codec::encode(Format::PEER, envelope));
+    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("base64 makes a header")
 }
 
 /// The envelope of a received header.
 pub fn read_envelope(header: &HeaderValue) -> Option<Envelope> {
-    let hex = header.to_str().ok()?;
-    let bytes: Option<Vec<u8>> =
-        hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    codec::decode(Format::PEER, &bytes?).ok()
+    codec::decode(Format::PEER, &BASE64.decode(header.as_bytes()).ok()?).ok()
 }
 
 async fn connect(address: &str) -> io::Result<Live> {

@@ -3,13 +3,16 @@
 //! Numbers are big-endian. Text is escaped (`00` becomes `00 ff`) and ended by `00 00`, so that no text is the prefix of
 //! another key part: `g1` never reads `g10`.
 
+/// Room for most keys without growing.
+const KEY_BYTES: usize = 64;
+
 /// Builds a key part by part.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBytes(Vec<u8>);
 
 impl KeyBytes {
     pub fn new() -> Self {
-        Self(Vec::with_capacity(32))
+        Self(Vec::with_capacity(KEY_BYTES))
     }
 
     pub fn byte(mut self, value: u8) -> Self {
@@ -33,11 +36,11 @@ impl KeyBytes {
     }
 
     pub fn text(mut self, value: &str) -> Self {
-        for &byte in value.as_bytes() {
-            self.0.push(byte);
-            if byte == 0 {
-                self.0.push(0xff);
+        for (at, part) in value.split('\0').enumerate() {
+            if at > 0 {
+                self.0.extend_from_slice(&[0, 0xff]);
             }
+            self.0.extend_from_slice(part.as_bytes());
         }
         self.0.extend_from_slice(&[0, 0]);
         self
