@@ -49,8 +49,9 @@ struct Stream {
     front: Arc<Front>,
     position: Position,
     newest: watch::Receiver<Position>,
-    /// Its position was told, so that a client which loses the connection before the first event misses none.
-    begun: bool,
+    /// What stands at its beginning: its position, so that a client which loses the connection before the first event misses
+    /// none. Who brought a position knows it, and must not take it for another event.
+    first: Option<Bytes>,
 }
 
 pub async fn events(Params(params): Params<EventParams>, call: Call) -> Result<Response, Failure> {
@@ -62,7 +63,11 @@ pub async fn events(Params(params): Params<EventParams>, call: Call) -> Result<R
         let message = "events after this one are no longer kept here; read the jobs, and go on without a position";
         return Err(Failure::new("gone", message));
     }
-    let stream = Stream { front: call.front, position, newest, begun: false };
+    let first = match from {
+        Some(_) => Bytes::from_static(b": goes on\n\n"),
+        None => format!("id: {}.{}\n\n", position.0, position.1).into(),
+    };
+    let stream = Stream { front: call.front, position, newest, first: Some(first) };
     let body = Body::from_stream(stream::unfold(stream, |mut stream| async {
         let piece = stream.next().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), stream))
@@ -87,9 +92,8 @@ impl Stream {
     /// The next bytes; `None` ends the stream, and the client asks again with the last id.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if !self.begun {
-                self.begun = true;
-                return Some(format!("id: {}.{}\n\n", self.position.0, self.position.1).into());
+            if let Some(first) = self.first.take() {
+                return Some(first);
             }
             let events = self.front.hub.events.after(self.position, PIECE).ok()?;
             if let Some(last) = events.last() {

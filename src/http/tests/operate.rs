@@ -201,6 +201,7 @@ async fn events_go_on_at_another_node_without_gap_or_double() {
     stage.send(leader, Method::DELETE, &format!("/v1/jobs/{id}"), &[], "").await.ok();
     let rest = events(&stage, follower, &format!("/v1/events?from={position}"), |text| text.contains("removed")).await;
     assert_eq!(rest.matches("event:").count(), 1, "{rest}");
+    assert!(!rest.contains(position), "{rest}");
     let old = stage.get(leader, "/v1/events?from=0.0").await;
     assert_eq!((old.status.as_u16(), old.code().as_str()), (410, "gone"));
     stage.end().await;
