@@ -17,6 +17,7 @@ mod processing;
 mod promises;
 mod queue_wide;
 mod readme;
+mod runner;
 mod schedules;
 mod submission;
 mod verbs;

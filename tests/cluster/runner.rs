@@ -1,0 +1,108 @@
+//! `raftq worker` on a machine of its own: what it takes at once, what it tells, and how it ends. Scenario 19 (its leases are
+//! gone) and 25 (its commands kill it) stand with those of their kind.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Process, World, eventually, stays};
+
+fn command(world: &World, line: &str, more: Value) -> u64 {
+    let mut spec = json!({"queue": "remote", "shell": line});
+    spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    world.submit(&spec)
+}
+
+#[test]
+fn worker_takes_several_jobs_with_one_claim_and_starts_them_with_one_call() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let specs = vec![json!({"queue": "remote", "shell": "sleep 300"}); 3];
+    let ids = world.submit_each(&specs);
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "3"]);
+    let versions: Vec<Value> = ids.iter().map(|id| world.wait_status(*id, "running")["version"].clone()).collect();
+    assert!(versions.iter().all(|version| *version == versions[0]), "not in one entry: {versions:?}");
+}
+
+#[test]
+fn worker_finishes_and_takes_the_next_in_one_entry() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let (first, next) = (command(&world, "sleep 0.5", json!({})), command(&world, "sleep 300", json!({})));
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    let running = world.wait_status(next, "running");
+    let ended = world.job(first);
+    assert_eq!((&ended["status"], &ended["version"]), (&json!("success"), &running["version"]));
+}
+
+#[test]
+fn worker_loses_no_running_job_to_a_leader_change() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let (runs, go) = (cluster.directory().join("runs"), cluster.directory().join("go"));
+    let line = format!("echo $$ >> {}; while ! test -e {}; do sleep 0.05; done", runs.display(), go.display());
+    let id = command(&world, &line, json!({}));
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--lease", "4s"]);
+    let lines = || fs::read_to_string(&runs).unwrap_or_default().lines().count();
+    eventually("the command runs", Duration::from_secs(20), || (lines() == 1).then_some(()));
+    cluster.kill_leader();
+    // Longer than the lease: it is renewed at the new leader.
+    stays("the job is held", Duration::from_secs(5), || world.status(id) == "running");
+    fs::write(&go, "").expect("writable");
+    let job = world.wait_status(id, "success");
+    assert_eq!((&job["attempts"], &job["lost"], lines()), (&json!(1), &json!(0), 1), "{job}");
+}
+
+#[test]
+fn worker_gives_back_what_it_cannot_finish_before_its_end() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let long = command(&world, "sleep 300", json!({"retries": 2, "rerun_on_loss": true}));
+    let too_long = command(&world, "true", json!({"needs": {"time_s": 3600}}));
+    let short = command(&world, "true", json!({"needs": {"time_s": 1}}));
+    let arguments = ["worker", "--queue", "remote", "--slots", "3", "--max-time", "9s"];
+    let (code, _) = Process::output(&cluster, &arguments);
+    assert_eq!((code, world.status(short).as_str()), (Some(0), "success"));
+    let job = world.job(long);
+    assert_eq!(
+        (&job["status"], &job["lost"], &job["retries_left"]),
+        (&json!("queued"), &json!(0), &json!(2)),
+        "neither a loss nor a failure: {job}"
+    );
+    assert!(job.to_string().contains("interrupted"), "{job}");
+    let job = world.job(too_long);
+    assert_eq!((&job["status"], &job["attempts"]), (&json!("queued"), &json!(0)), "it would not have ended in time");
+}
+
+#[test]
+fn worker_never_packs_more_than_it_has() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let needs = |needs: Value| command(&world, "sleep 300", json!({"needs": needs}));
+    let (first, second) = (needs(json!({"cores": 0.6})), needs(json!({"cores": 0.6})));
+    let (small, large) = (needs(json!({"cores": 0.4})), needs(json!({"ram_mb": 1001})));
+    // A short lease, so that it soon hears of the cancel.
+    let arguments = ["worker", "--queue", "remote", "--slots", "4", "--cores", "1", "--ram", "1000M", "--lease", "3s"];
+    let _worker = Process::start(&cluster, "worker", &arguments);
+    world.wait_status(first, "running");
+    world.wait_status(small, "running");
+    stays("there is no room for more", Duration::from_secs(1), || {
+        [second, large].iter().all(|id| world.status(*id) == "queued")
+    });
+    world.verb(first, "cancel", json!({"kill": true}));
+    world.wait_status(second, "running");
+    assert_eq!(world.status(large), "queued");
+}
+
+#[test]
+fn worker_that_is_to_end_when_idle_does_all_there_is_first() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let ids: Vec<u64> = (0..5).map(|_| command(&world, "sleep 0.2", json!({}))).collect();
+    let (code, _) = Process::output(&cluster, &["worker", "--queue", "remote", "--slots", "2", "--exit-when-idle"]);
+    assert_eq!(code, Some(0));
+    assert!(ids.iter().all(|id| world.status(*id) == "success"));
+    let left = world.get("/v1/workers").ok();
+    let names = left["workers"].as_array().expect("a list").iter().map(|worker| worker["kind"].clone());
+    assert_eq!(names.filter(|kind| kind == "runner").count(), 0, "it has left the registry: {left}");
+}
