@@ -29,13 +29,15 @@ use crate::{
 pub const LIVE: Family = Family::new("live");
 pub const ENDED: Family = Family::new("ended");
 pub const ARCHIVED: Family = Family::new("archived");
-pub const JOBS: Family = Family::new("jobs");
-pub const INDEX: Family = Family::new("index");
+pub const JOBS: Family = Family::of_runs("jobs", KIND_BYTES);
+pub const INDEX: Family = Family::of_runs("index", KIND_BYTES);
 pub const KEYS: Family = Family::of_runs("keys", KEY_RUN_BYTES);
 pub const SETTINGS: Family = Family::new("settings");
 pub const META: Family = Family::new("meta");
 pub const FAMILIES: &[Family] = &[LIVE, ENDED, ARCHIVED, JOBS, INDEX, KEYS, SETTINGS, META];
 
+/// Rows of one kind come in the order of jobs, or of time.
+const KIND_BYTES: usize = 1;
 /// Enough of an idempotency key's row to tell names apart, whose answers come in rising slots: the kind, a principal, most
 /// of a name.
 const KEY_RUN_BYTES: usize = 24;
