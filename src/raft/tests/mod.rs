@@ -4,6 +4,7 @@ mod cluster;
 mod crash;
 mod determinism;
 mod disk;
+mod every_row;
 mod features;
 mod members;
 mod restores;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Snapshots and purges after a few hundred kilobytes.
-fn small_logs() -> RaftOptions {
+pub(super) fn small_logs() -> RaftOptions {
     RaftOptions { snapshot_bytes: 256 << 10, log_keep_bytes: 64 << 10, ..RaftOptions::test() }
 }
 
