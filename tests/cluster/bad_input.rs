@@ -30,6 +30,24 @@ fn config_without_its_own_member_is_refused() {
 }
 
 #[test]
+fn missing_member_is_named_and_no_cluster_is_formed_without_it() {
+    let cluster = Cluster::builder().lay_out();
+    let (first, missing) = (cluster.node(1), cluster.node(3));
+    first.start();
+    cluster.node(2).start();
+    eventually("readiness names who is missing", SOON, || {
+        let ready = cluster.client_of(first).once(&first.api, &Call::get("/readyz")).ok()?;
+        (ready.status == 503 && ready.body["problem"].as_str()?.contains(&missing.peer)).then_some(())
+    });
+    let init = raftq(&["cluster", "init", "--server", &cluster.node(2).api]);
+    assert_ne!(init.status.code(), Some(0), "{}", said(&init));
+    assert_says(&said(&init), &["cannot reach", &missing.peer]);
+    assert!(cluster.status(first)["cluster"].is_null(), "something was formed");
+    missing.start();
+    cluster.settle();
+}
+
+#[test]
 fn port_in_use_is_told() {
     let cluster = Cluster::builder().nodes(1).lay_out();
     let node = cluster.node(1);
