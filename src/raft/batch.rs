@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -73,6 +73,13 @@ pub enum ProposeError {
     /// It may have happened, or may yet. Repeat it under the same idempotency key to learn.
     #[error("the outcome is unknown; repeat the request under the same idempotency key")]
     Unknown,
+}
+
+/// What this node has proposed since its start: requests by entries is how well grouping works.
+#[derive(Debug, Default)]
+pub struct Proposed {
+    pub entries: AtomicU64,
+    pub requests: AtomicU64,
 }
 
 const WAITING: u8 = 0;
@@ -212,6 +219,8 @@ impl Proposer {
     }
 
     async fn propose(&self, group: Vec<Proposal>, tenure: Tenure, permit: OwnedSemaphorePermit) {
+        self.inner.proposed.entries.fetch_add(1, Ordering::Relaxed);
+        self.inner.proposed.requests.fetch_add(group.len() as u64, Ordering::Relaxed);
         let mut requests = Vec::with_capacity(group.len());
         let (encoded, replies): (Vec<_>, Vec<_>) = group
             .into_iter()

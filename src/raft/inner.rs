@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     apply::Applier,
-    batch::{Committed, Proposals},
+    batch::{Committed, Proposals, Proposed},
     lease::LeaseClock,
     log_store::LogStore,
     message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Propose, Removed, StatusReply, path},
@@ -50,6 +50,7 @@ pub struct Inner {
     pub restoring: AtomicBool,
     pub leadership: watch::Sender<Leadership>,
     pub space: watch::Sender<Space>,
+    pub proposed: Proposed,
     /// What the last comparison with the members' said of this node's wall clock; none while it has not led.
     pub wall_clock: watch::Sender<Option<WallClock>>,
     /// Why this node does not serve, where it knows.

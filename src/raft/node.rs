@@ -158,6 +158,7 @@ impl Node {
             line_to: watch::Sender::new(None),
             heard_leader_ms: AtomicU64::new(0),
             proposals: OnceLock::new(),
+            proposed: batch::Proposed::default(),
             incarnation: rand::random(),
         });
         inner.publish_leadership();

@@ -1,5 +1,7 @@
 //! What a node knows about itself and its cluster, for whoever looks from outside.
 
+use std::sync::atomic::Ordering;
+
 use openraft::{Instant, LogIdOptionExt, ServerState};
 
 use super::{feature::FeatureLevel, inner::Inner};
@@ -55,6 +57,8 @@ pub struct Status {
     pub disk: DiskSpace,
     pub space: Space,
     pub sync: SyncStatus,
+    pub proposed_entries: u64,
+    pub proposed_requests: u64,
     pub last_log: u64,
     pub purged: Option<u64>,
     pub snapshot: Option<u64>,
@@ -125,6 +129,8 @@ impl Inner {
             disk: crate::storage::disk_space(self.data.path()).unwrap_or_default(),
             space: *self.space.borrow(),
             sync: self.sync_status(),
+            proposed_entries: self.proposed.entries.load(Ordering::Relaxed),
+            proposed_requests: self.proposed.requests.load(Ordering::Relaxed),
             last_log: metrics.last_log_index.unwrap_or(0),
             purged: metrics.purged.index(),
             snapshot: metrics.snapshot.index(),
@@ -179,7 +185,7 @@ impl Inner {
     }
 
     fn sync_status(&self) -> SyncStatus {
-        use std::sync::atomic::Ordering::Relaxed;
+        use Ordering::Relaxed;
         let pace = self.log.pace();
         SyncStatus {
             count: pace.syncs.load(Relaxed),

@@ -67,6 +67,9 @@ fn node(front: &Front, text: &mut Text) {
     text.sample("raftq_log_sync_seconds_sum", "", status.sync.total_micros as f64 / 1e6);
     text.sample("raftq_log_sync_seconds_count", "", status.sync.count as f64);
     text.single("raftq_log_sync_max_seconds", "gauge", "the slowest of them", status.sync.max_micros as f64 / 1e6);
+    text.family("raftq_entry_requests", "summary", "requests that one log entry carries, of those proposed here");
+    text.sample("raftq_entry_requests_sum", "", status.proposed_requests as f64);
+    text.sample("raftq_entry_requests_count", "", status.proposed_entries as f64);
     text.family("raftq_member_lag", "gauge", "entries that a member lacks; known by the leader");
     for member in &status.members {
         if let Some(lag) = member.lag {

@@ -84,6 +84,7 @@ async fn metrics_count_what_was_asked() {
         "raftq_jobs{status=\"queued\"} 1\n",
         "raftq_http_requests_total{route=\"/v1/jobs\",status=\"200\"} 1\n",
         "raftq_log_sync_seconds_count ",
+        "raftq_entry_requests_count ",
     ] {
         assert!(metrics.text.contains(line), "{line}: {}", metrics.text);
     }
