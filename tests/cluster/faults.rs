@@ -60,14 +60,20 @@ fn scenario_47_follower_catches_up_by_snapshot_and_hashes_agree() {
     let world = World::new(&cluster, "q");
     let behind = cluster.followers()[0];
     behind.kill();
-    // 100 000 operations, in requests of a thousand.
-    let batch = vec![world.task(1); 1000];
+    // 100 000 operations, in requests of a thousand, and more bytes than stay in the log behind a snapshot.
+    let task = json!({"queue": world.queue, "kind": "task", "body": "x".repeat(1000)});
+    let batch = vec![task; 1000];
     for _ in 0..100 {
         world.submit_each(&batch);
     }
-    world.post("/v1/cluster/snapshot", &json!({})).ok();
+    let leader = cluster.leader();
+    cluster.client_of(leader).post("/v1/cluster/snapshot", &json!({})).ok();
+    eventually("the leader's log is cut", SOON, || {
+        (metric(&cluster, leader, "raftq_log_purged_index") > 0).then_some(())
+    });
     behind.start();
     cluster.wait_ready(behind);
+    eventually("it gets a snapshot", SOON, || behind.log().contains("snapshot received").then_some(()));
     agree(&cluster, SOON * 2);
     assert_eq!(cluster.client_of(behind).get("/v1/jobs/100000").ok()["status"], "queued");
 }
@@ -213,6 +219,13 @@ pub fn agree(cluster: &Cluster, limit: Duration) {
         }
         same_index.then_some(())
     });
+}
+
+/// A number that a node tells of itself; 0 while it does not answer.
+pub fn metric(cluster: &Cluster, node: &Node, name: &str) -> usize {
+    let told = cluster.client_of(node).once(&node.api, &Call::get("/metrics"));
+    let text = told.map_or(String::new(), |answer| answer.text);
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn local(id: u64) -> Call {

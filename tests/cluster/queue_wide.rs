@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Cluster, Node, World, eventually, stays};
+use crate::{
+    faults::metric,
+    harness::{Call, Cluster, World, eventually, stays},
+};
 
 #[test]
 fn scenario_40_drained_cluster_takes_no_submission_and_ends_what_it_has() {
@@ -166,11 +169,4 @@ fn scenario_44_leader_change_during_the_wait_loses_no_log_line() {
         });
     }
     assert_eq!(seen, ["0 a", "0 b", "1 a", "1 b", "2 a", "2 b", "3 a", "3 b"]);
-}
-
-/// A number that a node tells of itself; 0 while it does not answer.
-fn metric(cluster: &Cluster, node: &Node, name: &str) -> usize {
-    let told = cluster.client_of(node).once(&node.api, &Call::get("/metrics"));
-    let text = told.map_or(String::new(), |answer| answer.text);
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
