@@ -39,8 +39,9 @@ use crate::{
     },
 };
 
-/// Entries on their way at once: enough to keep the disks and the network busy, few enough that entries grow under load.
-const IN_FLIGHT: usize = 3;
+/// Entries on their way at once: one is being written while the next is on its way to the peers. A third only makes all of
+/// them smaller: with it, 16 submissions in flight gave 13 000 to 15 000 a second in place of 17 400, and 256 gave no more.
+const IN_FLIGHT: usize = 2;
 const REQUESTS_MAX: usize = 2048;
 /// An entry is closed when its requests pass this; one request may be larger alone.
 const BYTES_MAX: usize = 1 << 20;
