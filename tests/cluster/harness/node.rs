@@ -1,6 +1,7 @@
 //! One node: a child process, its configuration, its data and its log.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     net::TcpListener,
     os::unix::process::ExitStatusExt,
@@ -206,8 +207,12 @@ fn append(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).expect("the log can be opened")
 }
 
+/// An address that nobody has now, and that this test has not had: its nodes bind theirs only later.
 fn free_address() -> String {
-    let free =
-        (0..1000).map(|_| rand::random_range(PORTS)).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("no holder of this lock panics");
+    let free = (0..1000)
+        .map(|_| rand::random_range(PORTS))
+        .find(|port| given.insert(*port) && TcpListener::bind(("127.0.0.1", *port)).is_ok());
     format!("127.0.0.1:{}", free.expect("one of a thousand ports is free"))
 }
