@@ -24,7 +24,7 @@ use super::{
     context,
     failure::Failure,
     handlers::{claim, leases, submit},
-    reply::MadeAt,
+    reply::{MadeAt, Reply},
 };
 
 /// Requests to no known route, in the metrics: their paths are the client's to choose, and must not become labels.
@@ -39,80 +39,75 @@ pub struct Door {
 
 /// The calls that a queue lives on.
 #[derive(Clone, Copy)]
-enum Hot {
+pub enum Hot {
     Submit,
     Claim,
     Leases,
 }
 
+/// Where they are posted to; the router takes its paths from here too.
+pub const HOT: [(&str, Hot); 3] = [("/v1/jobs", Hot::Submit), ("/v1/claim", Hot::Claim), ("/v1/leases", Hot::Leases)];
+
 impl Door {
     pub async fn answer(self, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
         let (began, front, request) = (Instant::now(), Arc::clone(&self.front), request.map(Body::new));
-        let hot = Hot::of(&request);
+        let hot = hot(&request);
         let mut response = match check_origin(&front, request.uri(), request.headers()) {
             Err(failure) => failure.into_response(),
-            Ok(()) => match AssertUnwindSafe(self.dispatch(hot, request)).catch_unwind().await {
-                Ok(response) => response,
-                Err(_) => panicked(),
-            },
+            Ok(()) => self.dispatch(hot, request).await,
         };
         stamp(&front, &mut response);
         let cold = response.extensions_mut().remove::<MatchedPath>();
-        let route = hot.map(Hot::route).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
+        let route = hot.map(|(path, _)| path).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
         front.metrics.answered(route, response.status().as_u16(), began.elapsed());
         Ok(response)
     }
 
-    async fn dispatch(self, hot: Option<Hot>, request: Request) -> Response {
-        let Some(hot) = hot else { return self.router.call(request).await.into_response() };
-        let answer = match Call::from_request(request, &self.front).await {
-            Err(failure) => Err(failure),
-            Ok(call) => match hot {
-                Hot::Submit => submit::submit(call).await,
-                Hot::Claim => claim::claim(call).await,
-                Hot::Leases => leases::leases(call).await,
-            },
-        };
-        answer.into_response()
+    async fn dispatch(self, hot: Option<(&'static str, Hot)>, request: Request) -> Response {
+        let Some((path, hot)) = hot else { return self.router.call(request).await.into_response() };
+        caught(path, async {
+            match Call::from_request(request, &self.front).await {
+                Ok(call) => hot.answer(call).await.into_response(),
+                Err(failure) => failure.into_response(),
+            }
+        })
+        .await
     }
+}
+
+fn hot(request: &Request) -> Option<(&'static str, Hot)> {
+    let path = request.uri().path();
+    let known = (request.method() == Method::POST).then_some(HOT)?;
+    known.into_iter().find(|(hot, _)| *hot == path)
 }
 
 impl Hot {
-    fn of(request: &Request) -> Option<Self> {
-        if request.method() != Method::POST {
-            return None;
-        }
-        match request.uri().path() {
-            "/v1/jobs" => Some(Self::Submit),
-            "/v1/claim" => Some(Self::Claim),
-            "/v1/leases" => Some(Self::Leases),
-            _ => None,
-        }
-    }
-
-    fn route(self) -> &'static str {
+    pub async fn answer(self, call: Call) -> Result<Reply, Failure> {
         match self {
-            Self::Submit => "/v1/jobs",
-            Self::Claim => "/v1/claim",
-            Self::Leases => "/v1/leases",
+            Self::Submit => submit::submit(call).await,
+            Self::Claim => claim::claim(call).await,
+            Self::Leases => leases::leases(call).await,
         }
     }
 }
 
-/// Tells the door which route the router found, for the metrics.
+/// For what the router found: tells the door which route it was, for the metrics.
 pub async fn note_route(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    let path = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let mut response = caught(path, next.run(request)).await;
     if let Some(route) = route {
         response.extensions_mut().insert(route);
     }
     response
 }
 
-fn panicked() -> Response {
-    // The panic hook has logged where and why.
-    tracing::error!("a handler panicked");
-    Failure::internal().into_response()
+/// A handler that panics has answered 500; the panic hook has logged where and why.
+async fn caught(route: &str, answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(route, "a handler panicked");
+        Failure::internal().into_response()
+    })
 }
 
 /// `raftq-index`: where the answer was made, or for errors how far this node has come.
@@ -180,6 +175,23 @@ mod tests {
         }
         for host in ["", "evil.example", "evil.example:7401", "127.0.0.1.evil.example", "localhost.evil.example"] {
             assert!(!is_known_host(host, &names), "{host}");
+        }
+    }
+    #[tokio::test]
+    async fn panic_of_a_handler_is_an_answer() {
+        let response = caught("/v1/jobs", async { panic!("as a handler might") }).await;
+        assert_eq!(response.status().as_u16(), 500);
+    }
+
+    #[test]
+    fn hot_calls_are_posts_to_their_very_paths() {
+        let is_hot = |method: Method, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            hot(&request).is_some()
+        };
+        for (path, _) in HOT {
+            assert!(is_hot(Method::POST, path) && is_hot(Method::POST, &format!("{path}?a=b")), "{path}");
+            assert!(!is_hot(Method::GET, path) && !is_hot(Method::POST, &format!("{path}/")), "{path}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Every route, on one page. [`guard`] takes a few of them by itself, for speed.
+//! Every route, on one page. [`guard`] has the few that it takes by itself, for speed.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{Front, failure::Failure, guard, handlers};
+use super::{Front, call::Call, failure::Failure, guard, handlers};
 
 pub fn router(front: &Arc<Front>) -> Router {
     use handlers::{
-        archive, backup, bulk, claim, cluster, contract, edit, events, health, job, leases, limits, list, schedules,
-        settings, stats, submit, verbs, wait, why, workers,
+        archive, backup, bulk, cluster, contract, edit, events, health, job, limits, list, schedules, settings, stats,
+        verbs, wait, why, workers,
     };
-    Router::new()
-        .route("/v1/jobs", post(submit::submit).get(list::list))
+    hot_routes()
+        .route("/v1/jobs", get(list::list))
         .route("/v1/jobs/bulk", post(bulk::bulk))
         .route("/v1/jobs/{id}", get(job::show).delete(verbs::delete).patch(edit::edit))
         .route("/v1/jobs/{id}/why", get(why::why))
@@ -31,8 +31,6 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/jobs/{id}/priority", post(verbs::priority))
         .route("/v1/jobs/{id}/bury", post(verbs::bury))
         .route("/v1/archive", post(archive::autoarchive))
-        .route("/v1/claim", post(claim::claim))
-        .route("/v1/leases", post(leases::leases))
         .route("/v1/queues", get(settings::queues))
         .route("/v1/queues/{queue}", put(settings::set_queue))
         .route("/v1/drain", get(settings::drain).put(settings::set_drain))
@@ -67,6 +65,13 @@ pub fn router(front: &Arc<Front>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(guard::note_route))
         .with_state(Arc::clone(front))
+}
+
+/// The router never sees their posts, but it says what else they allow.
+fn hot_routes() -> Router<Arc<Front>> {
+    guard::HOT
+        .into_iter()
+        .fold(Router::new(), |router, (path, hot)| router.route(path, post(move |call: Call| hot.answer(call))))
 }
 
 async fn unknown_path() -> Failure {

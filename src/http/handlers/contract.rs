@@ -29,12 +29,15 @@ fn typed(text: &'static str, media: &'static str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::Value;
 
     use super::*;
+    use crate::http::guard;
 
-    /// Path and methods of each `.route(...)` line.
-    fn routes() -> Vec<(String, Vec<String>)> {
+    /// Path and methods of each `.route("...")` line, and of those that the guard takes.
+    fn routes() -> BTreeMap<String, Vec<String>> {
         let source = include_str!("../router.rs");
         let calls = source.split(".route(\"").skip(1);
         let route = |call: &str| {
@@ -46,7 +49,11 @@ mod tests {
                 .filter(|method| rest.contains(&format!(" {method}(")) || rest.contains(&format!(").{method}(")));
             (path.to_owned(), used.map(str::to_owned).collect())
         };
-        calls.map(route).collect()
+        let mut routes: BTreeMap<_, Vec<_>> = calls.map(route).collect();
+        for (path, _) in guard::HOT {
+            routes.entry(path.to_owned()).or_default().push("post".to_owned());
+        }
+        routes
     }
 
     #[test]
