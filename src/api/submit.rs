@@ -61,28 +61,29 @@ struct Probe<'a> {
     jobs: Option<&'a RawValue>,
 }
 
-/// Decode either form. A refusal here is about the whole body: no JSON, or a field beside `jobs` that is unknown.
-pub fn decode_submission(body: &[u8]) -> Result<Submission, Refusal> {
+/// Decode either form, of what `submitter` sends. A refusal here is about the whole body: no JSON, or a field beside `jobs`
+/// that is unknown. The jobs are signed here, while they are nobody else's: the core would have to copy each to do it.
+pub fn decode_submission(body: &[u8], submitter: &str) -> Result<Submission, Refusal> {
     if !is_object(body) {
         return Err(Refusal::invalid("body", "send a JSON object: a spec, or {\"jobs\": [specs]}"));
     }
     if let Ok(request) = serde_json::from_slice::<SubmitRequest>(body) {
         let specs = request.jobs.into_iter().map(Ok);
-        return Ok(Submission::new(specs, request.atomic, request.environment));
+        return Ok(Submission { atomic: request.atomic, ..Submission::of(specs, request.environment, submitter) });
     }
     match serde_json::from_slice::<Probe<'_>>(body) {
-        Ok(Probe { jobs: Some(_) }) => decode_batch(body),
+        Ok(Probe { jobs: Some(_) }) => decode_batch(body, submitter),
         // No JSON. The decoder of a spec would stop at a field `jobs` before it came to what is wrong.
         Err(_) => Err(decode::<serde::de::IgnoredAny>(body).err().unwrap_or(Refusal::invalid("jobs", "say jobs once"))),
         Ok(Probe { jobs: None }) => {
-            let submission = Submission::new(std::iter::once(Ok(decode::<Spec>(body)?)), false, None);
-            Ok(Submission { lone: true, ..submission })
+            let specs = std::iter::once(Ok(decode::<Spec>(body)?));
+            Ok(Submission { lone: true, ..Submission::of(specs, None, submitter) })
         }
     }
 }
 
 /// At least one member is wrong: read them one by one.
-fn decode_batch(body: &[u8]) -> Result<Submission, Refusal> {
+fn decode_batch(body: &[u8], submitter: &str) -> Result<Submission, Refusal> {
     let batch: Batch<'_> = match serde_json::from_slice(body) {
         Ok(batch) => batch,
         Err(_) => {
@@ -92,11 +93,15 @@ fn decode_batch(body: &[u8]) -> Result<Submission, Refusal> {
         }
     };
     let specs = batch.jobs.into_iter().map(|raw| decode::<Spec>(raw.get().as_bytes()));
-    Ok(Submission::new(specs, batch.atomic, batch.environment))
+    Ok(Submission { atomic: batch.atomic, ..Submission::of(specs, batch.environment, submitter) })
 }
 
 impl Submission {
-    fn new(specs: impl Iterator<Item = Result<Spec, Refusal>>, atomic: bool, environment: Option<Environment>) -> Self {
+    fn of(
+        specs: impl Iterator<Item = Result<Spec, Refusal>>,
+        environment: Option<Environment>,
+        submitter: &str,
+    ) -> Self {
         let mut environments = BTreeMap::new();
         let mut keep = |environment: &Environment| {
             let (digest, json) = kept(environment);
@@ -108,10 +113,11 @@ impl Submission {
             let mut spec = spec?;
             let own = spec.environment.take().as_ref().map(&mut keep);
             let environment = own.or(common);
-            spec.into_queue().map(|spec| Arc::new(job::Spec { environment, ..spec }))
+            let submitted_by = Some(submitter.into());
+            spec.into_queue().map(|spec| Arc::new(job::Spec { environment, submitted_by, ..spec }))
         });
         let jobs = jobs.collect();
-        Self { jobs, atomic, environments, lone: false }
+        Self { jobs, atomic: false, environments, lone: false }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::queue::{
 
 /// One lone spec, accepted.
 fn spec(text: &str) -> job::Spec {
-    let submission = decode_submission(text.as_bytes()).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+    let submission = decode_submission(text.as_bytes(), "me").unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
     assert!(submission.lone);
     let spec = submission.jobs.into_iter().next().unwrap().unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
     Arc::unwrap_or_clone(spec)
@@ -20,7 +20,7 @@ fn spec(text: &str) -> job::Spec {
 
 /// The field that a lone spec is refused for.
 fn refused_field(text: &str) -> String {
-    let refusal = match decode_submission(text.as_bytes()) {
+    let refusal = match decode_submission(text.as_bytes(), "me") {
         Err(refusal) => refusal,
         Ok(submission) => submission.jobs.into_iter().next().unwrap().expect_err(text),
     };
@@ -53,6 +53,7 @@ fn spec_of_the_contract_is_read_whole() {
     assert_eq!(spec.needs.unwrap().cores_milli, 1500);
     assert_eq!(spec.limits, [("db".into(), Some(2)), ("plain".into(), None)]);
     assert_eq!(&*spec.reasons[0].text, "asked by ops");
+    assert_eq!(spec.submitted_by.as_deref(), Some("me"));
     assert_eq!(spec.policy.on_failure, OnFailure::Error);
     assert_eq!(args(&spec, 0), r#"{"argv":["./extract","--day","2026-11-20"],"cwd":"/srv/etl","env":{"LANG":"C"}}"#);
     let depends = &spec.ops[1].depends[0];
@@ -117,13 +118,13 @@ fn spec_refusals_name_the_field() {
 #[test]
 fn batch_member_is_refused_alone() {
     let text = r#"{"jobs": [{"sleep": 1}, {"sleep": 1, "priority": "x"}, {"sleep": 1}, 7], "atomic": true}"#;
-    let submission = decode_submission(text.as_bytes()).unwrap();
+    let submission = decode_submission(text.as_bytes(), "me").unwrap();
     assert!(submission.atomic && !submission.lone);
     let fields: Vec<_> = submission.jobs.into_iter().map(|job| job.err().map(field_of)).collect();
     assert_eq!(fields, [None, Some("priority".to_owned()), None, Some("body".to_owned())]);
-    assert_eq!(decode_submission(br#"{"jobs": []}"#).unwrap().jobs.len(), 0);
-    assert_eq!(field_of(decode_submission(br#"{"jobs": [], "atomik": true}"#).unwrap_err()), "atomik");
-    assert_eq!(field_of(decode_submission(br#"{"jobs": {}}"#).unwrap_err()), "jobs");
+    assert_eq!(decode_submission(br#"{"jobs": []}"#, "me").unwrap().jobs.len(), 0);
+    assert_eq!(field_of(decode_submission(br#"{"jobs": [], "atomik": true}"#, "me").unwrap_err()), "atomik");
+    assert_eq!(field_of(decode_submission(br#"{"jobs": {}}"#, "me").unwrap_err()), "jobs");
 }
 
 #[test]

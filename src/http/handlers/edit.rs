@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::verbs::one;
 use crate::{
-    api::{JobAnswer, Patch},
+    api::Patch,
     http::{call::Call, failure::Failure, params::JobPath, read, reply::Reply},
     queue::{
-        applied::Answer,
         command::{Command, Edit},
         rows::{Row, RowKey, Rows},
     },
@@ -30,11 +30,5 @@ pub async fn edit(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
         Some(version) => Command::IfVersion { id, version, command: Box::new(edit) },
         None => edit,
     };
-    let committed = call.propose(command).await?;
-    let Answer::Jobs(mut answers) = committed.answer else { return Err(Failure::odd_answer()) };
-    match answers.pop() {
-        Some(Ok(brief)) => Ok(Reply::json(&JobAnswer::from(brief)).at(committed.index)),
-        Some(Err(refusal)) => Err(refusal.into()),
-        None => Err(Failure::odd_answer()),
-    }
+    one(&call, command).await
 }

@@ -1,7 +1,5 @@
 //! POST /v1/jobs
 
-use std::sync::Arc;
-
 use crate::{
     api::{Submission, SubmitAnswer, SubmitResult, decode_submission, status_of},
     http::{call::Call, failure::Failure, reply::Reply},
@@ -24,17 +22,9 @@ pub(super) async fn keep_environment(call: &Call, digest: u128, value: Json) -> 
     }
 }
 
-/// The core would have to copy each spec to do it.
-fn sign(submission: &mut Submission, principal: &str) {
-    for spec in submission.jobs.iter_mut().flatten() {
-        Arc::make_mut(spec).submitted_by = Some(principal.into());
-    }
-}
-
 /// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.
 pub async fn submit(call: Call) -> Result<Reply, Failure> {
-    let mut submission = decode_submission(&call.body)?;
-    sign(&mut submission, &call.context.principal);
+    let submission = decode_submission(&call.body, &call.context.principal)?;
     keep_environments(&call, &submission).await?;
     let command = Command::Submit { jobs: submission.jobs, atomic: submission.atomic };
     let committed = call.propose(command).await?;

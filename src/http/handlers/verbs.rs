@@ -37,7 +37,8 @@ pub async fn delete(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> 
     one(&call, Command::Delete { ids: vec![id] }).await
 }
 
-async fn one(call: &Call, command: Command) -> Result<Reply, Failure> {
+/// What became of the one job that `command` is about.
+pub(super) async fn one(call: &Call, command: Command) -> Result<Reply, Failure> {
     let committed = call.propose(command).await?;
     let Answer::Jobs(mut answers) = committed.answer else { return Err(Failure::odd_answer()) };
     match answers.pop() {
