@@ -41,8 +41,8 @@ impl Serialize for OpDoc<'_> {
             let holder = &lease.holder;
             map.serialize_entry("lease", &lease.id)?;
             map.serialize_entry("worker", &holder.worker)?;
-            map.serialize_entry("host", &holder.host)?;
-            map.serialize_entry("pid", &holder.pid)?;
+            map.serialize_entry("host", &given(&holder.host))?;
+            map.serialize_entry("pid", &Some(holder.pid).filter(|pid| *pid > 0))?;
         }
         let attempts = self.parts.attempts.get(&number).map_or(&[][..], Vec::as_slice);
         map.serialize_entry("history", &HistoryDoc(attempts))?;
@@ -115,15 +115,20 @@ impl Serialize for ChildrenDoc<'_> {
     }
 }
 
+/// A worker need not say where it is, and what never ran had none.
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 struct HistoryDoc<'a>(&'a [Attempt]);
 
 #[derive(Serialize)]
 struct AttemptDoc<'a> {
     attempt: u32,
-    lease: LeaseId,
-    worker: &'a str,
-    host: &'a str,
-    pid: u32,
+    lease: Option<LeaseId>,
+    worker: Option<&'a str>,
+    host: Option<&'a str>,
+    pid: Option<u32>,
     started_at: Option<WallMs>,
     ended_at: Option<WallMs>,
     exit_code: Option<i32>,
@@ -143,10 +148,10 @@ impl Serialize for HistoryDoc<'_> {
         for attempt in self.0 {
             list.serialize_element(&AttemptDoc {
                 attempt: attempt.number,
-                lease: attempt.lease,
-                worker: &attempt.worker,
-                host: &attempt.host,
-                pid: attempt.pid,
+                lease: Some(attempt.lease).filter(|lease| lease.0 > 0),
+                worker: given(&attempt.worker),
+                host: given(&attempt.host),
+                pid: Some(attempt.pid).filter(|pid| *pid > 0),
                 started_at: attempt.started_at,
                 ended_at: attempt.ended_at,
                 exit_code: attempt.exit_code,

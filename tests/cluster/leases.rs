@@ -32,6 +32,64 @@ fn scenario_16_made_up_lease_is_refused_and_changes_nothing() {
     });
 }
 
+/// Each part of a request stands for itself, in its order: it sees what those before it have done.
+#[test]
+fn many_calls_in_one_request_are_answered_each_for_itself() {
+    scenario(|world| {
+        let ids = world.submit_each(&vec![world.task(1); 4]);
+        let held = world.claim_with(json!({"max": 4}));
+        let [first, second, third, fourth] = &held[..] else { panic!("four were there: {held:?}") };
+        let line = json!({"log": [{"text": "half"}], "log_seq": 1, "progress": 0.5});
+        let success = json!({"outcome": "success", "result": 3});
+        let calls = [
+            (first.item("start", json!({"host": "h", "pid": 7})), "ok"),
+            (first.item("start", json!({})), "ok"),
+            (first.item("touch", line.clone()), "ok"),
+            (first.item("touch", line), "ok"),
+            (second.item("touch", json!({})), "ok"),
+            (made_up(second.job, "touch"), "stale_lease"),
+            (third.item("finish", success.clone()), "ok"),
+            (third.item("finish", success.clone()), "ok"),
+            (third.item("touch", json!({})), "not_claimed"),
+            (third.item("finish", json!({"outcome": "failure", "fail_reason": "late"})), "not_claimed"),
+            (fourth.item("release", json!({})), "ok"),
+            (fourth.item("release", json!({})), "ok"),
+            (fourth.item("start", json!({})), "not_claimed"),
+            (json!({"job": 1_000_000, "lease": 1, "do": "touch"}), "not_found"),
+            (second.item("finish", success), "ok"),
+        ];
+        let items: Vec<&Value> = calls.iter().map(|(item, _)| item).collect();
+        let answer = world.post("/v1/leases", &json!({"items": items, "claim": world.claim_body(json!({}))})).ok();
+        let results = answer["results"].as_array().expect("a result for each");
+        assert_eq!(results.len(), calls.len(), "{answer}");
+        for ((item, expected), result) in calls.iter().zip(results) {
+            let code = result["error"]["code"].as_str().unwrap_or("ok");
+            assert_eq!((code, result["ok"] == true), (*expected, *expected == "ok"), "{item} gave {result}");
+        }
+        // The claim comes after them, so it finds what was released.
+        assert_eq!(answer["jobs"][0]["job"]["id"], fourth.job, "{answer}");
+        let statuses: Vec<String> = ids.iter().map(|id| world.status(*id)).collect();
+        assert_eq!(statuses, ["running", "success", "success", "reserved"]);
+        let (running, log) = (world.job(first.job), world.get(&format!("/v1/jobs/{}/log", first.job)).ok());
+        assert_eq!((&running["ops"][0]["host"], &running["ops"][0]["pid"]), (&json!("h"), &json!(7)), "{running}");
+        assert_eq!((&running["attempts"], log["log"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{log}");
+        world.succeed(first, json!(1));
+    });
+}
+
+#[test]
+fn attempts_of_a_worker_that_does_not_say_where_it_is_name_no_place() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&world.task_with(1, json!({"retries": 1})));
+    let held = world.claim_with(json!({"worker": {"id": "shy"}, "start": true})).pop().expect("there is one");
+    let op = world.job(id)["ops"][0].clone();
+    assert_eq!((&op["worker"], &op["host"], &op["pid"]), (&json!("shy"), &Value::Null, &Value::Null), "{op}");
+    world.fail(&held, "some");
+    let attempt = world.job(id)["ops"][0]["history"][0].clone();
+    assert_eq!((&attempt["host"], &attempt["pid"]), (&Value::Null, &Value::Null), "{attempt}");
+}
+
 #[test]
 fn scenario_17_silent_holder_loses_the_job_to_the_next() {
     let cluster = Cluster::start();

@@ -1,7 +1,7 @@
 //! `raftq worker` on a machine of its own: what it takes at once, what it tells, and how it ends. Scenario 19 (its leases are
 //! gone) and 25 (its commands kill it) stand with those of their kind.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -33,6 +33,71 @@ fn worker_finishes_and_takes_the_next_in_one_entry() {
     let running = world.wait_status(next, "running");
     let ended = world.job(first);
     assert_eq!((&ended["status"], &ended["version"]), (&json!("success"), &running["version"]));
+}
+
+#[test]
+fn worker_names_the_process_of_each_command() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let file = cluster.directory().join("pid");
+    let long =
+        command(&world, &format!("echo $$ > {0}; while test -f {0}; do sleep 0.05; done", file.display()), json!({}));
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    let running = eventually("the job says which process it is", Duration::from_secs(20), || {
+        let pid: u64 = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+        (world.job(long)["ops"][0]["pid"] == pid).then_some(pid)
+    });
+    let short = command(&world, "echo $$", json!({"keep_output": true}));
+    fs::remove_file(&file).expect("it was read");
+    let job = world.wait_status(long, "success");
+    let attempt = &job["ops"][0]["history"][0];
+    assert_eq!((&attempt["pid"], attempt["host"].is_string()), (&json!(running), true), "{job}");
+
+    // Taken with the finish of the one before, and over before its process was told.
+    let job = world.wait_status(short, "success");
+    let attempt = &job["ops"][0]["history"][0];
+    assert_eq!(attempt["pid"].to_string(), attempt["stdout"].as_str().unwrap_or("").trim(), "{job}");
+}
+
+/// What it has to tell of several jobs goes in one request, whatever becomes of each part of it.
+#[test]
+fn worker_tells_of_several_jobs_at_once_a_lost_one_among_them() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let (go, again) = (cluster.directory().join("go"), cluster.directory().join("again"));
+    let line = format!("echo '::raftq log begun'; while ! test -e {}; do sleep 0.05; done", go.display());
+    let kept: Vec<u64> = (0..3).map(|_| command(&world, &line, json!({"lease_ms": 60_000}))).collect();
+    let line = format!("test -e {0} && exit 0; touch {0}; sleep 300", again.display());
+    let lost = command(&world, &line, json!({"lease_ms": 1000}));
+    let worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "4"]);
+    for id in &kept {
+        eventually("its line is in the log", Duration::from_secs(20), || (log(&world, *id) == ["begun"]).then_some(()));
+    }
+    eventually("the short lease runs too", Duration::from_secs(20), || again.exists().then_some(()));
+    world.wait_status(lost, "running");
+
+    // Its commands end while it is stopped; one because its lease ends first.
+    worker.pause();
+    fs::write(&go, "").expect("writable");
+    world.wait_status(lost, "queued");
+    worker.resume();
+    let versions = kept.iter().map(|id| world.wait_status(*id, "success")["version"].to_string());
+    let entries: BTreeSet<String> = versions.collect();
+    assert!(entries.len() < kept.len(), "each end was told by itself: {entries:?}");
+    let job = world.wait_status(lost, "success");
+    assert_eq!((&job["attempts"], &job["lost"]), (&json!(2), &json!(1)), "{job}");
+    for id in kept {
+        let job = world.job(id);
+        assert_eq!((&job["attempts"], &job["lost"]), (&json!(1), &json!(0)), "{job}");
+        assert_eq!(log(&world, id), ["begun"], "told once");
+    }
+}
+
+/// The texts of a job's log.
+fn log(world: &World, id: u64) -> Vec<String> {
+    let log = world.get(&format!("/v1/jobs/{id}/log")).ok();
+    let lines = log["log"].as_array().unwrap_or_else(|| panic!("no log: {log}"));
+    lines.iter().map(|line| line["text"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]

@@ -41,6 +41,11 @@ pub fn start(me: &WorkerRef) -> LeaseItem {
     LeaseItem { verb: "start".into(), host: Some(me.host.clone()), pid: Some(me.pid), ..LeaseItem::default() }
 }
 
+/// Which process runs under a lease that has been started.
+pub fn process(pid: u32) -> LeaseItem {
+    LeaseItem { verb: "start".into(), pid: Some(pid), ..LeaseItem::default() }
+}
+
 pub fn release() -> LeaseItem {
     LeaseItem { verb: "release".into(), reason: Some(Reason::Interrupted.as_str().into()), ..LeaseItem::default() }
 }

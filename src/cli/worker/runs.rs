@@ -12,6 +12,8 @@ use crate::{
 
 /// Something a command has to say.
 pub enum News {
+    /// It has a process.
+    Started(LeaseId),
     /// Lines, progress, or a checkpoint wait to be taken.
     Told(LeaseId),
     /// The last of what it has written so far; nothing if it has ended.
@@ -29,6 +31,8 @@ struct Held {
     touch_at: Boottime,
     /// Of the last touch or finish that carried log lines.
     log_seq: u64,
+    /// The cluster has been told, or is about to be, which process runs under it.
+    named: bool,
     /// It has something to say.
     told: bool,
     /// Output for whoever watches, as of the last look; and whether that is still to be told.
@@ -100,6 +104,7 @@ impl Runs {
             lease_ms,
             touch_at: sent.after_ms(lease_ms / 3),
             log_seq: 0,
+            named: false,
             told: false,
             output: Tail::default(),
             output_is_news: false,
@@ -114,7 +119,7 @@ impl Runs {
     pub async fn next(&mut self) -> News {
         let Some(news) = self.news.next().await else { return std::future::pending().await };
         match &news {
-            News::Told(lease) => {
+            News::Started(lease) | News::Told(lease) => {
                 self.news.extend(self.held.get(lease).map(|held| listen(*lease, held.handle.clone())));
             }
             News::Output(lease, Some(_)) => {
@@ -148,7 +153,7 @@ impl Runs {
             return Vec::new();
         }
         let mut rest = held.handle.take_updates();
-        let mut items = Vec::new();
+        let mut items: Vec<_> = held.name(lease).into_iter().collect();
         if rest.wants_touch() {
             held.log_seq += 1;
             items.push(outcome::touch(std::mem::take(&mut rest), held.log_seq));
@@ -158,6 +163,12 @@ impl Runs {
         held.ended = true;
         held.touch_at = Boottime::NEVER;
         items.into_iter().map(|item| LeaseItem { job: held.job, lease, ..item }).collect()
+    }
+
+    /// Which process runs under each lease, as far as that is still to be told: the claim could name only this worker's.
+    pub fn names(&mut self) -> Vec<LeaseItem> {
+        let held = self.held.iter_mut().filter(|(_, held)| !held.lost && !held.ended);
+        held.filter_map(|(lease, held)| held.name(*lease)).collect()
     }
 
     /// Touches that are due, and those of commands that have something to say if `gathered`.
@@ -202,6 +213,13 @@ impl Runs {
 }
 
 impl Held {
+    /// Once, and only if there is a process.
+    fn name(&mut self, lease: LeaseId) -> Option<LeaseItem> {
+        let pid = u32::try_from(self.handle.pid()?).ok().filter(|_| !self.named)?;
+        self.named = true;
+        Some(LeaseItem { job: self.job, lease, ..outcome::process(pid) })
+    }
+
     fn touch(&mut self, lease: LeaseId, now: Boottime) -> LeaseItem {
         self.told = false;
         self.log_seq += 1;
@@ -232,6 +250,7 @@ fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
         tokio::select! {
             biased;
             report = handle.wait() => News::Ended(lease, report),
+            () = handle.started() => News::Started(lease),
             () = handle.updated() => News::Told(lease),
         }
     })

@@ -181,6 +181,7 @@ impl<'a> Station<'a> {
         let gathered = self.gather_until.is_some_and(|until| until <= now) || !self.items.is_empty();
         if gathered {
             self.gather_until = None;
+            self.items.extend(self.runs.names());
         }
         let touches = self.runs.touches(gathered);
         self.items.extend(touches);
@@ -238,6 +239,9 @@ impl<'a> Station<'a> {
 
     fn heard(&mut self, news: News) {
         match news {
+            News::Started(_) => {
+                self.gather_until.get_or_insert(Instant::now() + GATHER);
+            }
             News::Told(lease) => {
                 self.runs.told(lease);
                 self.gather_until.get_or_insert(Instant::now() + GATHER);
@@ -307,18 +311,20 @@ impl<'a> Station<'a> {
     }
 
     fn settle(&mut self, sent: Boottime, item: &LeaseItem, result: LeaseResult) {
-        let is_touch = &*item.verb == "touch";
+        let (is_touch, is_start) = (&*item.verb == "touch", &*item.verb == "start");
         if let Some((sent, claimed)) = self.granted.remove(&item.lease) {
             return match result.error {
-                None if &*item.verb == "start" => self.start(sent, vec![started(claimed)]),
+                None if is_start => self.start(sent, vec![started(claimed)]),
                 // Given back, or taken back meanwhile.
                 _ => {}
             };
         }
         match result.error {
             None if is_touch => self.runs.touched(item.lease, sent, result.cancel.as_deref()),
+            // It named the process, and renews nothing.
+            None if is_start => {}
             None => self.runs.forget(item.lease),
-            Some(_) if is_touch => self.runs.lose(item.lease),
+            Some(_) if is_touch || is_start => self.runs.lose(item.lease),
             Some(error) => {
                 self.context.output.note(&format!("job {}: {}: {}", item.job, item.verb, error.message));
                 let gone = matches!(&*error.code, "stale_lease" | "not_claimed" | "not_found" | "finished");
