@@ -19,7 +19,7 @@ pub struct EventsArgs {
     /// Go on after this event's id; without it from now on
     #[arg(long, value_name = "ID")]
     from: Option<String>,
-    /// Only events of these kinds: posted, started, finished, removed, ...
+    /// Only events of these kinds: posted, started, finished, removed, schedule_slot, ...
     #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
     kind: Vec<String>,
     /// End after this many

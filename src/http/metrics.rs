@@ -99,6 +99,11 @@ impl Text {
         }
     }
 
+    /// A label whose value a user chose.
+    pub fn label(name: &str, value: &str) -> String {
+        format!("{name}=\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
+    }
+
     /// A family of one sample without labels.
     pub fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.family(name, kind, help);
@@ -113,6 +118,11 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn label_cannot_end_before_its_end() {
+        assert_eq!(Text::label("schedule", "a\"b\\c"), r#"schedule="a\"b\\c""#);
+    }
 
     #[test]
     fn requests_are_counted_by_route_and_status() {

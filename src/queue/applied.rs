@@ -4,6 +4,8 @@
 //! the rows afterwards by whoever answers, so that replicas do not build what only the leader sends.
 //! Effects are hints (design 6): a leader acts on them, a follower drops them, a new leader derives its duties from state.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
     ids::{Index, JobId, LeaseId, WallMs},
     job::{CancelSignal, Office, Status},
     refusal::Refusal,
+    schedule::Taken,
     settings::{Drain, Pool},
 };
 
@@ -91,7 +94,7 @@ pub enum Effect {
     },
     /// A claim of this queue may now find something it did not find before.
     Ready {
-        queue: std::sync::Arc<str>,
+        queue: Arc<str>,
     },
     /// Status, version, or log of the job changed; waiters look again. `was` is the status before.
     Changed {
@@ -113,8 +116,23 @@ pub enum Effect {
     Removed {
         job: JobId,
     },
+    /// Something became of a schedule, or of a slot of it.
+    Schedule {
+        name: Arc<str>,
+        news: ScheduleNews,
+    },
     /// Pool size or activity, drain, pauses, limits: whoever obeys settings looks again.
     SettingsChanged,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScheduleNews {
+    /// For the first time, or anew.
+    Defined,
+    Paused,
+    Resumed,
+    Removed,
+    Taken(Box<Taken>),
 }
 
 /// The state's own view of when it wants the next tick; see [`super::State::next_deadline`].

@@ -51,7 +51,11 @@ fn promise_02_and_03_hold_across_the_restore_of_a_backup_taken_under_load() {
     world.lease_refused(held.item("touch", json!({})), "not_claimed");
     world.call(Call::get("/v1/drain").header("raftq-min-index", token.clone())).refused(410, "gone");
     let (_, index) = token.rsplit_once('.').expect("CLUSTER.N");
-    world.get(&format!("/v1/events?from={index}.0")).refused(410, "gone");
+    for old in [format!("{index}.0"), "0.0".to_owned()] {
+        let gone = world.get(&format!("/v1/events?from={old}"));
+        gone.refused(410, "gone");
+        assert!(gone.body["error"]["details"]["oldest"].is_string(), "{}", gone.text);
+    }
 
     // Nothing runs before somebody looked, and then everything does.
     assert!(world.claim_with(json!({"queues": ["held"]})).is_empty(), "all queues are paused");

@@ -92,6 +92,14 @@ fn schedule_is_worked_from_the_command_line() {
     assert_eq!(raftq("schedule add poll --every 1s --replace -- true").0, Some(0));
     assert_eq!(raftq("schedule add bad --cron @never -- true").0, Some(2));
     eventually("a slot is taken", SOON, || raftq("schedule list").1.contains("submitted (job ").then_some(()));
+    let events =
+        |server: &str| raftq(&format!("events --server {server} --from 0.0 --kind schedule_slot --count 2 --json")).1;
+    let told: Vec<String> = cluster.servers().iter().map(|server| events(server)).collect();
+    assert!(told.iter().all(|events| *events == told[0]), "each node tells the same: {told:?}");
+    let first: Value = serde_json::from_str(told[0].lines().next().expect("two lines")).expect("JSON");
+    let (data, slot) = (&first["data"], &first["data"]["slot"]);
+    assert_eq!((&data["schedule"], &slot["outcome"]), (&json!("poll"), &json!("submitted")), "{first}");
+    assert!(slot["job"].is_u64() && slot["slot_at"].is_u64(), "{first}");
     let (code, id) = raftq("schedule run poll");
     assert_eq!((code, raftq(&format!("wait {}", id.trim())).0), (Some(0), Some(0)));
     assert!(raftq("schedule pause poll").1.contains("paused\ttrue"));

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    api::StatusName,
+    api::{ErrorBody, StatusName, TakenView},
     http::{
         Front,
         call::Call,
         failure::Failure,
-        hub::{Event, Position},
+        hub::{About, Event, Position, TooOld},
         params::Params,
     },
     queue::ids::{JobId, WallMs},
@@ -36,12 +36,18 @@ pub struct EventParams {
 }
 
 #[derive(Serialize)]
-struct EventDoc {
-    job: JobId,
+struct EventDoc<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     was: Option<StatusName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<StatusName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a str>,
+    /// As the schedule shows its last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<TakenView>,
     at: WallMs,
 }
 
@@ -59,10 +65,7 @@ pub async fn events(Params(params): Params<EventParams>, call: Call) -> Result<R
     let from = header.or(params.from).map(|text| position(&text)).transpose()?;
     let newest = call.front.hub.events.newest();
     let position = from.unwrap_or_else(|| *newest.borrow());
-    if call.front.hub.events.after(position, 1).is_err() {
-        let message = "events after this one are no longer kept here; read the jobs, and go on without a position";
-        return Err(Failure::new("gone", message));
-    }
+    call.front.hub.events.after(position, 1).map_err(gone)?;
     let first = match from {
         Some(_) => Bytes::from_static(b": goes on\n\n"),
         None => format!("id: {}.{}\n\n", position.0, position.1).into(),
@@ -77,6 +80,12 @@ pub async fn events(Params(params): Params<EventParams>, call: Call) -> Result<R
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+fn gone(TooOld { oldest: (index, number) }: TooOld) -> Failure {
+    let message = "events after this one are no longer kept here; read the jobs, and go on without a position, or from \
+                   the oldest that is kept";
+    Failure::Error(ErrorBody::new("gone", message).with("oldest", format!("{index}.{number}")))
 }
 
 /// `index.n`, or `index` for behind the whole entry.
@@ -112,12 +121,24 @@ impl Stream {
     }
 }
 
+impl<'a> EventDoc<'a> {
+    fn of(event: &'a Event) -> Self {
+        let empty = Self { job: None, was: None, status: None, schedule: None, slot: None, at: event.time };
+        match &event.about {
+            About::Job { id, was, status } => {
+                Self { job: Some(*id), was: was.map(StatusName), status: status.map(StatusName), ..empty }
+            }
+            About::Schedule { name, taken } => {
+                Self { schedule: Some(name), slot: taken.as_deref().map(TakenView::from), ..empty }
+            }
+        }
+    }
+}
+
 fn write(events: &[Event]) -> Bytes {
     let mut text = String::new();
     for event in events {
-        let (was, status) = (event.was.map(StatusName), event.status.map(StatusName));
-        let data = EventDoc { job: event.job, was, status, at: event.time };
-        let data = serde_json::to_string(&data).expect("plain JSON");
+        let data = serde_json::to_string(&EventDoc::of(event)).expect("plain JSON");
         text.push_str(&format!("id: {}.{}\nevent: {}\ndata: {data}\n\n", event.at.0, event.at.1, event.kind));
     }
     text.into()

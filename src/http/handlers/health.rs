@@ -11,8 +11,12 @@ use serde_json::json;
 
 use crate::{
     http::{Front, metrics::Text, reply::Reply},
-    queue::job::Status,
-    raft::{Consistency, Role},
+    queue::{
+        ids::WallMs,
+        job::Status,
+        schedule::{Next, Schedule},
+    },
+    raft::{Consistency, Role, View},
 };
 
 /// The process answers.
@@ -33,7 +37,11 @@ pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
 pub async fn metrics(State(front): State<Arc<Front>>) -> Response {
     let mut text = Text::default();
     node(&front, &mut text);
-    jobs(&front, &mut text).await;
+    // What this node has is good enough to watch, and a graph must not need a quorum.
+    if let Ok(view) = front.view(Consistency::Local, 0, tokio::time::Instant::now()).await {
+        jobs(&view, &mut text);
+        schedules(&view, &mut text);
+    }
     waiting(&front, &mut text);
     front.metrics.write(&mut text);
     let mut response = text.into_string().into_response();
@@ -78,9 +86,7 @@ fn node(front: &Front, text: &mut Text) {
     }
 }
 
-async fn jobs(front: &Front, text: &mut Text) {
-    // What this node has is good enough to watch, and a graph must not need a quorum.
-    let Ok(view) = front.view(Consistency::Local, 0, tokio::time::Instant::now()).await else { return };
+fn jobs(view: &View, text: &mut Text) {
     let (counts, totals, pool) =
         view.look(|reading| (reading.state().counts(), *reading.state().counters(), reading.state().pool_running()));
     text.family("raftq_jobs", "gauge", "live jobs by status");
@@ -95,6 +101,48 @@ async fn jobs(front: &Front, text: &mut Text) {
     text.single("raftq_jobs_submitted_total", "counter", "job ids given", totals.last_job.0 as f64);
     text.single("raftq_leases_granted_total", "counter", "leases granted", totals.last_lease.0 as f64);
     text.single("raftq_pool_running", "gauge", "jobs that the built-in pool holds", pool as f64);
+}
+
+/// One of each a schedule: their number is limited, and an alarm is about one of them.
+fn schedules(view: &View, text: &mut Text) {
+    let known = view.look(|reading| {
+        let known = reading.state().schedules().known().iter();
+        known.map(|(name, schedule)| (Text::label("schedule", name), ScheduleSeen::of(schedule))).collect::<Vec<_>>()
+    });
+    let paused = known.iter().filter(|(_, seen)| seen.paused).count();
+    text.family("raftq_schedules", "gauge", "schedules by whether they are paused");
+    text.sample("raftq_schedules", "state=\"active\"", (known.len() - paused) as f64);
+    text.sample("raftq_schedules", "state=\"paused\"", paused as f64);
+    text.family("raftq_schedule_slots_total", "counter", "slots taken, by whether they gave a job");
+    for (label, seen) in &known {
+        for (outcome, count) in [("submitted", seen.submitted), ("skipped", seen.skipped)] {
+            let labels = format!("{label},outcome=\"{outcome}\"");
+            text.sample("raftq_schedule_slots_total", &labels, count as f64);
+        }
+    }
+    text.family("raftq_schedule_next_slot_seconds", "gauge", "when the next slot is due, in seconds since 1970");
+    for (label, seen) in &known {
+        if let Some(WallMs(next)) = seen.next {
+            text.sample("raftq_schedule_next_slot_seconds", label, next as f64 / 1e3);
+        }
+    }
+}
+
+struct ScheduleSeen {
+    paused: bool,
+    submitted: u64,
+    skipped: u64,
+    next: Option<WallMs>,
+}
+
+impl ScheduleSeen {
+    fn of(schedule: &Schedule) -> Self {
+        let next = match schedule.next {
+            Next::Slot(slot) => Some(slot),
+            Next::Unplanned | Next::Never => None,
+        };
+        Self { paused: schedule.paused, submitted: schedule.submitted, skipped: schedule.skipped, next }
+    }
 }
 
 fn waiting(front: &Front, text: &mut Text) {

@@ -6,16 +6,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     queue::{
-        applied::Effect,
+        applied::{Effect, ScheduleNews},
         ids::{JobId, WallMs},
         job::Status,
+        schedule::Taken,
     },
     raft::AppliedBatch,
 };
@@ -31,12 +32,24 @@ pub type Position = (u64, u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub at: Position,
-    /// `posted`, `started`, `finished`, `removed`, or the status that a job took.
+    /// `posted`, `started`, `finished`, `removed`, or the status that a job took; of schedules `schedule_...`.
     pub kind: &'static str,
-    pub job: JobId,
-    pub was: Option<Status>,
-    pub status: Option<Status>,
+    pub about: About,
     pub time: WallMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    Job {
+        id: JobId,
+        was: Option<Status>,
+        status: Option<Status>,
+    },
+    /// And what came of its slot, if the event is that.
+    Schedule {
+        name: Arc<str>,
+        taken: Option<Box<Taken>>,
+    },
 }
 
 pub struct Events {
@@ -70,22 +83,24 @@ pub struct Rates {
     pub ended: f64,
 }
 
-/// The position is older than what is kept.
+/// The position is older than what is kept: everything after `oldest` is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooOld;
+pub struct TooOld {
+    pub oldest: Position,
+}
 
 impl Default for Events {
     fn default() -> Self {
         let (events, seconds) = (VecDeque::new(), VecDeque::new());
-        let ring = Ring { events, floor: (0, u32::MAX), torn: false, seconds, began: Instant::now() };
+        let ring = Ring { events, floor: (0, 0), torn: false, seconds, began: Instant::now() };
         Self { ring: Mutex::new(ring), newest: watch::Sender::new((0, u32::MAX)) }
     }
 }
 
 impl Events {
-    /// Entries up to `index` were applied before anybody listened.
+    /// Entries up to `index` were applied before anybody listened. Before the first entry there was nothing to miss.
     pub fn begin(&self, index: u64) {
-        self.lock().floor = (index, u32::MAX);
+        self.lock().floor = if index == 0 { (0, 0) } else { (index, u32::MAX) };
         self.newest.send_replace((index, u32::MAX));
     }
 
@@ -124,7 +139,7 @@ impl Events {
     pub fn after(&self, position: Position, max: usize) -> Result<Vec<Event>, TooOld> {
         let ring = self.lock();
         if position < ring.floor {
-            return Err(TooOld);
+            return Err(TooOld { oldest: ring.floor });
         }
         let start = ring.events.partition_point(|event| event.at <= position);
         Ok(ring.events.range(start..).take(max).cloned().collect())
@@ -172,16 +187,31 @@ const FINISHED: &str = "finished";
 
 /// What a client is told of an effect; changes that leave the status as it is are no events.
 fn event(at: Position, time: WallMs, effect: &Effect) -> Option<Event> {
-    let event = |kind, job, was, status| Some(Event { at, kind, job, was, status, time });
+    let event = |kind, about| Some(Event { at, kind, about, time });
+    let job = |kind, id, was, status| event(kind, About::Job { id, was, status });
     match effect {
-        Effect::Posted { job } => event(POSTED, *job, None, None),
-        Effect::Removed { job } => event("removed", *job, None, None),
-        Effect::Changed { job, was, status } if was != status => event(kind(*status), *job, Some(*was), Some(*status)),
+        Effect::Posted { job: id } => job(POSTED, *id, None, None),
+        Effect::Removed { job: id } => job("removed", *id, None, None),
+        Effect::Changed { job: id, was, status } if was != status => job(kind(*status), *id, Some(*was), Some(*status)),
+        Effect::Schedule { name, news } => {
+            let (kind, taken) = schedule(news);
+            event(kind, About::Schedule { name: name.clone(), taken })
+        }
         Effect::Changed { .. }
         | Effect::Ready { .. }
         | Effect::Stop { .. }
         | Effect::LeaseEnded { .. }
         | Effect::SettingsChanged => None,
+    }
+}
+
+fn schedule(news: &ScheduleNews) -> (&'static str, Option<Box<Taken>>) {
+    match news {
+        ScheduleNews::Defined => ("schedule_defined", None),
+        ScheduleNews::Paused => ("schedule_paused", None),
+        ScheduleNews::Resumed => ("schedule_resumed", None),
+        ScheduleNews::Removed => ("schedule_removed", None),
+        ScheduleNews::Taken(taken) => ("schedule_slot", Some(taken.clone())),
     }
 }
 
@@ -207,7 +237,11 @@ mod tests {
     }
 
     fn jobs(events: &Events, after: Position) -> Result<Vec<u64>, TooOld> {
-        Ok(events.after(after, 100)?.iter().map(|event| event.job.0).collect())
+        let job = |event: &Event| match &event.about {
+            About::Job { id, .. } => id.0,
+            About::Schedule { name, .. } => panic!("no job: {name}"),
+        };
+        Ok(events.after(after, 100)?.iter().map(job).collect())
     }
 
     #[test]
@@ -220,7 +254,7 @@ mod tests {
         assert_eq!(jobs(&events, (4, u32::MAX)), Ok(vec![3, 4, 5, 6]));
         assert_eq!(jobs(&events, (5, 1)), Ok(vec![5, 6]));
         assert_eq!(jobs(&events, (9, 0)), Ok(vec![]));
-        assert_eq!(jobs(&events, (3, 0)), Err(TooOld));
+        assert_eq!(jobs(&events, (3, 0)), Err(TooOld { oldest: (4, u32::MAX) }));
     }
 
     #[test]
@@ -228,12 +262,13 @@ mod tests {
         let events = Events::default();
         events.begin(0);
         events.add(&batch(1, 1..2));
+        assert_eq!(jobs(&events, (0, 0)), Ok(vec![1]));
         events.add(&AppliedBatch { index: 50, entries: Vec::new(), skipped: true });
-        assert_eq!(jobs(&events, (1, 0)), Err(TooOld));
+        assert_eq!(jobs(&events, (1, 0)), Err(TooOld { oldest: (50, u32::MAX) }));
         assert_eq!(jobs(&events, (50, u32::MAX)), Ok(vec![]));
         events.tear();
         events.add(&batch(60, 1..2));
-        assert_eq!(jobs(&events, (50, u32::MAX)), Err(TooOld));
+        assert_eq!(jobs(&events, (50, u32::MAX)), Err(TooOld { oldest: (60, u32::MAX) }));
     }
 
     #[test]
@@ -243,7 +278,7 @@ mod tests {
         for index in 1..=(EVENTS_MAX as u64 + 10) {
             events.add(&batch(index, index..index + 1));
         }
-        assert_eq!(jobs(&events, (9, 0)), Err(TooOld));
+        assert_eq!(jobs(&events, (9, 0)), Err(TooOld { oldest: (10, 0) }));
         assert_eq!(jobs(&events, (10, 0)).map(|jobs| jobs[0]), Ok(11));
         assert!(events.rates().posted > 0.0);
     }

@@ -21,7 +21,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use claims::{ClaimLine, InLine, Wake};
-pub use events::{Event, Events, Position};
+pub use events::{About, Event, Events, Position, TooOld};
 pub use jobs::JobWaits;
 
 use super::Front;
@@ -101,7 +101,7 @@ async fn woken_by(front: &Front, batch: &AppliedBatch) {
             Effect::Removed { job } => front.hub.jobs.wake(*job),
             Effect::Ready { queue } => drop(ready.insert(Arc::clone(queue))),
             Effect::SettingsChanged => all_ready = true,
-            Effect::Posted { .. } | Effect::Stop { .. } | Effect::LeaseEnded { .. } => {}
+            Effect::Posted { .. } | Effect::Stop { .. } | Effect::LeaseEnded { .. } | Effect::Schedule { .. } => {}
         }
     }
     if all_ready {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::*;
+use super::{operate::events, *};
 
 const NIGHTLY: &str = r#"{"cron": "30 2 * * *", "time_zone": "Europe/Berlin", "overlap": "skip",
                           "spec": {"argv": ["./extract"], "cwd": "/srv", "queue": "etl", "retries": 2}}"#;
@@ -53,6 +53,35 @@ async fn schedule_is_paused_resumed_replaced_and_run() {
     for verb in ["pause", "resume", "run"] {
         assert_eq!(stage.post(0, &format!("/v1/schedules/other/{verb}"), "").await.code(), "not_found");
     }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedule_is_followed_by_events_and_metrics() {
+    let stage = Stage::formed(3).await;
+    stage.put(0, r"/v1/schedules/n%22x%5C", NIGHTLY).await.ok();
+    for verb in ["pause", "pause", "resume", "run"] {
+        stage.post(0, &format!("/v1/schedules/n%22x%5C/{verb}"), "").await.ok();
+    }
+    let metrics = stage.get(stage.leader().expect("leads"), "/metrics").await.text;
+    for line in [
+        "raftq_schedules{state=\"active\"} 1\n",
+        "raftq_schedules{state=\"paused\"} 0\n",
+        r#"raftq_schedule_slots_total{schedule="n\"x\\",outcome="submitted"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    stage.send(0, Method::DELETE, "/v1/schedules/n%22x%5C", &[], "").await.ok();
+    let mut seen = Vec::new();
+    for at in 0..3 {
+        let text = events(&stage, at, "/v1/events?from=0.0", |text| text.contains("schedule_removed")).await;
+        let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect();
+        let expected = ["schedule_defined", "schedule_paused", "schedule_resumed", "posted", "schedule_removed"];
+        assert_eq!(kinds, expected, "{text}");
+        assert!(text.contains(r#"data: {"schedule":"n\"x\\","at":"#), "{text}");
+        seen.push(text);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "every node tells the same: {seen:?}");
     stage.end().await;
 }
 

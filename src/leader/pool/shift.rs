@@ -293,7 +293,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             }
             Effect::Stop { lease, signal, .. } => self.table.stop(*lease, *signal),
             Effect::LeaseEnded { lease, .. } => self.table.lost(*lease),
-            Effect::Posted { .. } | Effect::Changed { .. } | Effect::Removed { .. } => None,
+            Effect::Posted { .. } | Effect::Changed { .. } | Effect::Removed { .. } | Effect::Schedule { .. } => None,
         };
         self.obey(order);
     }

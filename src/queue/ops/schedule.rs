@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::queue::{
-    applied::{Answer, Effect, Submitted},
+    applied::{Answer, Effect, ScheduleNews, Submitted},
     command::{Advance, Definition, ScheduleChange, Slot},
     ids::JobId,
     job::{Reason, Spec, Status, When},
@@ -53,8 +53,12 @@ fn put(step: &mut Step, name: &Arc<str>, definition: &Definition, if_absent: boo
         ..old
     };
     keep(step, name, Schedule { version: step.index, next: Next::Unplanned, ..schedule });
-    step.emit(Effect::SettingsChanged);
+    tell(step, name, ScheduleNews::Defined);
     Ok(())
+}
+
+fn tell(step: &mut Step, name: &Arc<str>, news: ScheduleNews) {
+    step.emit(Effect::Schedule { name: name.clone(), news });
 }
 
 fn fresh(step: &Step, definition: &Definition) -> Schedule {
@@ -132,7 +136,7 @@ fn remove(step: &mut Step, name: &Arc<str>) -> Result<(), Refusal> {
     step.state.schedules.remove(name).ok_or_else(|| unknown(name))?;
     forget_spec(step, name);
     step.state.changes.delete(RowKey::Schedule(name.clone()));
-    step.emit(Effect::SettingsChanged);
+    tell(step, name, ScheduleNews::Removed);
     Ok(())
 }
 
@@ -141,7 +145,7 @@ fn pause(step: &mut Step, name: &Arc<str>, paused: bool) -> Result<(), Refusal> 
     let schedule = known(step, name)?;
     if schedule.paused != paused {
         keep(step, name, Schedule { paused, version: step.index, next: Next::Unplanned, ..schedule });
-        step.emit(Effect::SettingsChanged);
+        tell(step, name, if paused { ScheduleNews::Paused } else { ScheduleNews::Resumed });
     }
     Ok(())
 }
@@ -165,7 +169,9 @@ fn advance(step: &mut Step, to: &Advance) -> Result<(), Refusal> {
         check_slot(step, &moved, slot)?;
         let outcome = take(step, &to.name, &moved, slot);
         moved.note(&outcome);
-        moved.last = Some(Taken { slot: slot.at, at: step.wall(), outcome });
+        let taken = Taken { slot: slot.at, at: step.wall(), outcome };
+        tell(step, &to.name, ScheduleNews::Taken(Box::new(taken.clone())));
+        moved.last = Some(taken);
     }
     keep(step, &to.name, moved);
     Ok(())

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::queue::{
-    applied::{Answer, Applied, Claimed, Effect, JobBrief, LeaseState, Submitted},
+    applied::{Answer, Applied, Claimed, Effect, JobBrief, LeaseState, ScheduleNews, Submitted},
     job::{Hold, Job, Op},
     refusal::Refusal,
     rows::{Row, RowKey},
@@ -88,6 +88,10 @@ fn effect_line(effect: &Effect) -> String {
         Effect::Stop { job, lease, signal } => format!("stop {job} lease {lease} {signal:?}").to_lowercase(),
         Effect::LeaseEnded { job, lease } => format!("lease {lease} of {job} ended"),
         Effect::Removed { job } => format!("removed {job}"),
+        Effect::Schedule { name, news: ScheduleNews::Taken(taken) } => {
+            format!("schedule {name} slot {} {:?}", taken.slot, taken.outcome).to_lowercase()
+        }
+        Effect::Schedule { name, news } => format!("schedule {name} {news:?}").to_lowercase(),
         Effect::SettingsChanged => "settings changed".to_owned(),
     }
 }
