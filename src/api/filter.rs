@@ -8,7 +8,7 @@
 //! A comparison is FIELD OPERATOR VALUE. Fields are those of a job, with dots into objects (`needs.cores`, `meta.team`);
 //! operators are `=` `!=` `<` `<=` `>` `>=` `=~` (a regular expression) `!~` and `in (...)`. Values are numbers, true, false,
 //! null, "text", or a bare word. For a field that is a list (`groups`), a comparison holds if it holds for one member. `and`
-//! binds closer than `or`; `not` and parentheses as usual.
+//! binds closer than `or`; `not` and parentheses as usual. Case matters in names and values, and not in these four words.
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
@@ -16,13 +16,14 @@ use regex::{Regex, RegexBuilder};
 use serde_json::{Number, Value};
 use winnow::{
     ModalResult, Parser,
-    ascii::multispace0,
+    ascii::{Caseless, multispace0},
     combinator::{alt, cut_err, delimited, not, opt, peek, preceded, repeat, separated, terminated},
     error::{ContextError, ErrMode, StrContext, StrContextValue},
     token::{any, none_of, one_of, take_while},
 };
 
-use super::{job::Field, number::parse_priority};
+use super::{job::Field, number::parse_priority, verbs::parse_status};
+use crate::queue::job::Status;
 
 /// A parsed expression.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ impl Filter {
 }
 
 fn depth(text: &str) -> usize {
-    text.matches(['(', '!']).count() + text.matches("not").count()
+    text.matches(['(', '!']).count() + text.to_ascii_lowercase().matches("not").count()
 }
 
 fn expectation(error: &ContextError) -> String {
@@ -244,7 +245,7 @@ fn word_character(input: &mut &str) -> ModalResult<char> {
 
 /// A keyword: not the beginning of a longer word.
 fn word<'i>(keyword: &'static str) -> impl Parser<&'i str, &'i str, ErrMode<ContextError>> {
-    delimited(multispace0, keyword, peek(not(word_character)))
+    delimited(multispace0, Caseless(keyword), peek(not(word_character)))
 }
 
 fn symbol<'i>(symbol: &'static str) -> impl Parser<&'i str, &'i str, ErrMode<ContextError>> {
@@ -276,7 +277,9 @@ fn unknown_field(name: &str) -> String {
 }
 
 fn test(field: Field, operator: Operator, values: Vec<Value>) -> Result<Test, String> {
-    let mut values = values.into_iter().map(|value| meaning(field, value)).collect::<Result<Vec<_>, _>>()?;
+    let is_pattern = matches!(operator, Operator::Matches | Operator::MatchesNot);
+    let meant = |value| if is_pattern { Ok(value) } else { meaning(field, value) };
+    let mut values = values.into_iter().map(meant).collect::<Result<Vec<_>, _>>()?;
     if operator == Operator::In {
         return Ok(Test::In(values));
     }
@@ -293,12 +296,20 @@ fn test(field: Field, operator: Operator, values: Vec<Value>) -> Result<Test, St
     })
 }
 
-/// Priorities have names here as elsewhere.
+/// Priorities have names here as elsewhere, and a status that no job can have is a mistake.
 fn meaning(field: Field, value: Value) -> Result<Value, String> {
     match (field, &value) {
         (Field::Priority, Value::String(name)) => parse_priority(name).map(|priority| priority.0.into()),
+        (Field::Status, Value::String(name)) if parse_status(name).is_some() => Ok(value),
+        (Field::Status, _) => Err(unknown_status(&value)),
         _ => Ok(value),
     }
+}
+
+fn unknown_status(value: &Value) -> String {
+    let known: Vec<_> = Status::ALL.into_iter().map(Status::name).collect();
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    format!("`{value}` is no status of a job; there are {}", known.join(", "))
 }
 
 fn regex(value: &Value) -> Result<Regex, String> {
@@ -400,6 +411,9 @@ mod tests {
             "archived = false",
             "meta.team = null",
             "id > 3 and (queue = x or queue = etl)",
+            "NOT name = day And status IN (queued, running) OR id = 3",
+            "status =~ \"^qu\"",
+            "status !~ bogus",
             "queue = x or id = 17 and status = queued",
             " id=17 ",
             "queue != \"it's\"",
@@ -432,18 +446,22 @@ mod tests {
             ("status ~ 3", "at character 8: expected an operator"),
             ("status =", "at character 9: expected a value"),
             ("status in queued", "at character 11: expected a list"),
-            ("(status = a", "at character 12: expected `)`"),
+            ("(queue = a", "at character 11: expected `)`"),
             ("name = \"a", "expected the closing quote"),
-            ("status = a status = b", "at character 12: this does not belong here"),
-            ("status = a and", "at character 15: expected a comparison"),
+            ("queue = a queue = b", "at character 11: this does not belong here"),
+            ("queue = a and", "at character 14: expected a comparison"),
             ("colour = red", "`colour` is no field of a job"),
             ("name =~ \"(\"", "is no regular expression"),
             ("priority < urgent", "`urgent` is no priority"),
+            ("status = bogus", "`bogus` is no status of a job; there are queued, "),
+            ("name = x or status in (running, Running)", "`Running` is no status"),
+            ("status != 5", "`5` is no status"),
         ] {
             let error = Filter::parse(text).map(|_| ()).expect_err(text);
             assert!(error.contains(message), "{text}: {error}");
         }
         assert!(Filter::parse(&"(".repeat(100)).is_err());
+        assert!(Filter::parse(&format!("{} id = 1", "NOT ".repeat(100))).is_err_and(|error| error.contains("deep")));
         assert!(Filter::parse(&format!("name = {}", "x".repeat(5000))).is_err());
     }
 }

@@ -35,6 +35,7 @@ pub struct JobParts {
     pub blocked_by: Vec<Blocker>,
     /// What keeps it waiting, in words.
     pub held_by: Vec<String>,
+    pub ready_at: Option<WallMs>,
 }
 
 /// A job that another waits for.
@@ -58,6 +59,7 @@ impl JobParts {
             checkpoint: None,
             blocked_by: Vec::new(),
             held_by: Vec::new(),
+            ready_at: None,
         }
     }
 }
@@ -149,6 +151,7 @@ fields! {
     "checkpoint" Checkpoint Checkpoint;
     "blocked_by" BlockedBy State;
     "held_by" HeldBy State;
+    "ready_at" ReadyAt State;
 }
 
 impl Field {
@@ -241,6 +244,7 @@ impl JobParts {
             }
             Field::BlockedBy => map.serialize_value(&self.blocked_by),
             Field::HeldBy => map.serialize_value(&self.held_by),
+            Field::ReadyAt => map.serialize_value(&self.ready_at),
             Field::Name
             | Field::Groups
             | Field::Needs

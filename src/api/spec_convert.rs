@@ -43,7 +43,7 @@ impl Spec {
         self.add_job_depends(&mut ops)?;
         let policy = self.policy(ops.len());
         let when = self.when()?;
-        let limits = self.limits.iter().map(|text| limit(text)).collect();
+        let limits = self.limits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?;
         Ok(job::Spec {
             queue: self.queue.unwrap_or_else(|| QUEUE_DEFAULT.into()),
             name: self.name,
@@ -158,11 +158,16 @@ impl Spec {
     }
 }
 
-/// `"etl:5"` is group etl, created with room for 5 if it is absent; without digits after the last colon it is a plain name.
-fn limit(text: &str) -> (std::sync::Arc<str>, Option<u32>) {
-    match text.rsplit_once(':').map(|(name, max)| (name, max.parse())) {
-        Some((name, Ok(max))) => (name.into(), Some(max)),
-        _ => (text.into(), None),
+/// `"etl:5"` is group etl, created with room for 5 if it is absent. The last colon separates, always: what looks like a limit
+/// that was mistyped would else become a group of its own, without a limit. A name with a colon of its own says its room too.
+fn limit(text: &str) -> Result<(std::sync::Arc<str>, Option<u32>), Refusal> {
+    let Some((name, max)) = text.rsplit_once(':') else { return Ok((text.into(), None)) };
+    match max.parse() {
+        Ok(max) => Ok((name.into(), Some(max))),
+        Err(_) => {
+            let message = format!("`{text}`: a limit is NAME or NAME:MAX, and `{max}` is no whole number from 0");
+            Err(Refusal::invalid("limits", message))
+        }
     }
 }
 

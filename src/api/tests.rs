@@ -45,13 +45,13 @@ fn args(spec: &job::Spec, op: usize) -> &str {
 fn spec_of_the_contract_is_read_whole() {
     let spec = spec(
         r#"{"queue": "default", "name": "nightly", "groups": ["reports"], "priority": "high", "retries": 2, "unique": "nightly-2026-11-21",
-            "needs": {"cores": 1.5, "ram_mb": 500, "time_s": 3600}, "limits": ["db:2", "plain"], "reason": "asked by ops",
+            "needs": {"cores": 1.5, "ram_mb": 500, "time_s": 3600}, "limits": ["db:2", "plain", "a:b:0"], "reason": "asked by ops",
             "ops": [{"kind": "exec", "argv": ["./extract", "--day", "2026-11-20"], "cwd": "/srv/etl", "env": {"LANG": "C"}},
                     {"kind": "exec", "shell": "sort out.csv | uniq > clean.csv", "cwd": "/srv/etl", "depends": [[41, ["success"]]]}]}"#,
     );
     assert_eq!(spec.priority.unwrap().0, -10);
     assert_eq!(spec.needs.unwrap().cores_milli, 1500);
-    assert_eq!(spec.limits, [("db".into(), Some(2)), ("plain".into(), None)]);
+    assert_eq!(spec.limits, [("db".into(), Some(2)), ("plain".into(), None), ("a:b".into(), Some(0))]);
     assert_eq!(&*spec.reasons[0].text, "asked by ops");
     assert_eq!(spec.submitted_by.as_deref(), Some("me"));
     assert_eq!(spec.policy.on_failure, OnFailure::Error);
@@ -102,6 +102,10 @@ fn spec_refusals_name_the_field() {
         (r#"{"argv": ["a"], "max_ram_mb": 0}"#, "max_ram_mb"),
         (r#"{"argv": ["a"], "meta": [1]}"#, "meta"),
         (r#"{"argv": ["a"], "delay_ms": 1, "run_at_ms": 2}"#, "run_at_ms"),
+        (r#"{"argv": ["a"], "limits": ["fine", "a:x"]}"#, "limits"),
+        (r#"{"argv": ["a"], "limits": ["a:-1"]}"#, "limits"),
+        (r#"{"argv": ["a"], "limits": ["a:"]}"#, "limits"),
+        (r#"{"argv": ["a"], "limits": ["a:b:c"]}"#, "limits"),
         (r#"{"argv": ["a"], "depends": [[0]]}"#, "depends[0][0]"),
         (r#"{"argv": ["a"], "depends": [[1, ["done"]]]}"#, "depends[0]"),
         (r#"{"argv": ["a"], "on_failure": "explode"}"#, "on_failure"),

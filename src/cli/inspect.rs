@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     failure::{Exit, Outcome},
-    output,
+    output, units,
 };
 
 #[derive(Debug, clap::Args)]
@@ -36,8 +36,12 @@ pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
     }
     let reasons = answer["why"].as_array().map_or(&[][..], Vec::as_slice);
     let status = output::cell("status", &answer["status"]);
+    let due = match answer["ready_at"].as_u64() {
+        Some(at) => format!("; due {}", units::show_time(at)),
+        None => String::new(),
+    };
     for reason in reasons {
-        context.output.line(&format!("{status}: {}", output::cell("why", reason)))?;
+        context.output.line(&format!("{status}: {}{due}", output::cell("why", reason)))?;
     }
     Ok(Exit::Ok)
 }

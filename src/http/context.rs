@@ -124,7 +124,8 @@ fn consistency(text: Option<&str>) -> Result<Consistency, Failure> {
 
 /// `CLUSTER.N`, as every answer says it.
 fn index_token(text: &str) -> Result<IndexToken, Failure> {
-    let token = text.rsplit_once('.').and_then(|(cluster, index)| Some((cluster, index.parse().ok()?)));
+    let token = text.rsplit_once('.').filter(|(cluster, _)| !cluster.is_empty());
+    let token = token.and_then(|(cluster, index)| Some((cluster, index.parse().ok()?)));
     let (cluster, index) = token.ok_or_else(|| invalid(MIN_INDEX, "give the raftq-index of an answer: CLUSTER.N"))?;
     Ok(IndexToken { cluster: cluster.to_owned(), index })
 }
@@ -193,6 +194,8 @@ mod tests {
         for (name, value) in [
             (TIMEOUT, "soon"),
             (MIN_INDEX, "42"),
+            (MIN_INDEX, ".5"),
+            (MIN_INDEX, "c1."),
             (CONSISTENCY, "eventual"),
             (KEY, "me/x"),
             (KEY, "/1"),

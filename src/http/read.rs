@@ -54,6 +54,7 @@ pub fn live(state: &State, id: JobId, fields: &[Field]) -> Option<JobParts> {
         let status = |id| state.job(id).map(|job| StatusName(job.status()));
         parts.blocked_by = state.blocked_by(id).into_iter().map(|id| Blocker { id, status: status(id) }).collect();
         parts.held_by = state.held_by(id).iter().map(ToString::to_string).collect();
+        parts.ready_at = state.ready_at(id);
     }
     Some(parts)
 }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
-    ids::{ClusterMs, JobId, Priority, WallMs},
+    ids::{JobId, Priority, WallMs},
     job::{Dep, Hold, Job, Status},
     needs::Learned,
     ops::{impossible, worker::Offer},
@@ -22,13 +22,17 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldBy {
     Worker(Box<str>),
-    Delay(ClusterMs),
-    RunAt(WallMs),
+    /// [`State::ready_at`] says until when.
+    Delay,
+    RunAt,
     Job(JobId),
     Buried,
     QueuePaused,
     AllPaused,
-    Limit { name: Arc<str>, max: u32 },
+    Limit {
+        name: Arc<str>,
+        max: u32,
+    },
     PoolInactive,
     NoFittingWorker,
 }
@@ -37,8 +41,8 @@ impl fmt::Display for HeldBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeldBy::Worker(worker) => write!(f, "held by worker {worker}"),
-            HeldBy::Delay(_) => f.write_str("delayed"),
-            HeldBy::RunAt(at) => write!(f, "not before {} ms since 1970", at.0),
+            HeldBy::Delay => f.write_str("its delay or back-off is not over"),
+            HeldBy::RunAt => f.write_str("its time has not come"),
             HeldBy::Job(id) => write!(f, "waits for job {id}"),
             HeldBy::Buried => f.write_str("buried; kick it to run it again"),
             HeldBy::QueuePaused => f.write_str("its queue is paused"),
@@ -148,10 +152,21 @@ impl State {
         }
         match job.hold {
             Hold::None => self.obstacles(job),
-            Hold::Delayed(until) => vec![HeldBy::Delay(until)],
-            Hold::RunAt(at) => vec![HeldBy::RunAt(at)],
+            Hold::Delayed(_) => vec![HeldBy::Delay],
+            Hold::RunAt(_) => vec![HeldBy::RunAt],
             Hold::Blocked => self.blocked_by(id).into_iter().map(HeldBy::Job).collect(),
             Hold::Buried => vec![HeldBy::Buried],
+        }
+    }
+
+    /// When a delayed job will be queued, on the wall clock of the last entry. A delay runs on the cluster's, so this moves
+    /// with every moment that has no leader.
+    pub fn ready_at(&self, id: JobId) -> Option<WallMs> {
+        let now = self.position().clocks;
+        match self.job(id)?.hold {
+            Hold::Delayed(until) => Some(WallMs(now.wall.0.saturating_add(until.0.saturating_sub(now.cluster.0)))),
+            Hold::RunAt(at) => Some(at),
+            Hold::None | Hold::Blocked | Hold::Buried => None,
         }
     }
 

@@ -226,10 +226,10 @@ fn history(world: &World) -> Vec<u64> {
     vec![done, archived, failed, buried, canceled, delayed, waiting, blocked]
 }
 
-/// All that can be asked about a job, but for what keeps it waiting: that depends on what else is going on.
+/// All that can be asked about a job, but for what keeps it waiting, and until when: that depends on what else is going on.
 fn seen(world: &World, id: u64) -> Value {
     let mut job = world.job(id);
-    job.as_object_mut().expect("a job").remove("held_by");
+    job.as_object_mut().expect("a job").retain(|field, _| field != "held_by" && field != "ready_at");
     let log = world.get(&format!("/v1/jobs/{id}/log")).ok();
     let output = world.get(&format!("/v1/jobs/{id}/output")).ok();
     json!({ "job": job, "log": log, "output": output })

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Client, Cluster, World, scenario, stays};
+use crate::harness::{Call, Client, Cluster, Process, World, scenario, stays};
 
 #[test]
 fn scenario_01_job_without_ops_is_invalid_and_uses_no_id() {
@@ -176,4 +176,20 @@ fn submit_one_of(client: &Client, spec: &Value) -> u64 {
 fn assert_error(result: &Value, code: &str, field: &str) {
     assert_eq!((&result["ok"], &result["error"]["code"]), (&json!(false), &json!(code)), "{result}");
     assert!(result["error"].to_string().contains(field), "{result} does not name {field}");
+}
+
+#[test]
+fn why_of_a_delayed_job_says_when_it_is_due() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let at_ms = 1_900_000_000_000u64;
+    let [later, delayed] = [json!({"run_at_ms": at_ms}), json!({"delay_ms": 3_600_000})]
+        .map(|when| world.submit(&world.task_with(1, when)));
+    let job = world.job(delayed);
+    let due = job["ready_at"].as_u64().unwrap_or_else(|| panic!("no time: {job}"));
+    let received = job["received_at"].as_u64().expect("a time");
+    assert!((received + 3_590_000..received + 3_610_000).contains(&due), "{job}");
+    assert_eq!(world.get(&format!("/v1/jobs/{later}/why")).ok()["ready_at"], at_ms);
+    let why = Process::output_with(&cluster, &[("TZ", "UTC")], &["why", &later.to_string()]).1;
+    assert_eq!(why, "delayed: its time has not come; due 2030-03-17 17:46:40\n");
 }

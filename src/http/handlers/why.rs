@@ -21,6 +21,7 @@ pub async fn why(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
         "id": id,
         "status": StatusName(status),
         "why": why,
+        "ready_at": parts.ready_at,
         "blocked_by": parts.blocked_by,
         "version": parts.job.version,
     });
