@@ -39,31 +39,30 @@ pub struct SubmitArgs {
     follow: bool,
 }
 
-/// Written by hand so that it fits on a screen and the common case comes first; a test holds it against the flags.
+/// Written by hand so that it fits on the smallest terminal and the common case comes first; a test holds it against the flags.
 const HELP: &str = "\
 Submit a job, or many. Prints the job's id.
+  raftq submit -- ./extract --day 2026-11-20      run a command in this place
+  raftq submit --wait --shell 'sort a | uniq > b' wait, and exit as it exits
+  raftq submit --file jobs.jsonl                  JSON, a line each; - is stdin
 
-  raftq submit -- ./extract --day 2026-11-20        run a command in this directory
-  raftq submit --wait --shell 'sort a | uniq > b'   a pipeline; end as it ends, with its exit code
-  raftq submit --file jobs.jsonl                    one JSON spec a line, `-` = standard input
-
-Usage: raftq submit [OPTIONS] -- COMMAND [ARG]...
-
-  what      --shell LINE, --sleep TIME, or --kind KIND with --args JSON or --body TEXT (@FILE reads a file)
-            --cwd DIR [this one]  -e --env NAME=VALUE  --env-inherit (this shell's, below --env)
-            --stdin-file FILE  --time-limit TIME  --ram-limit SIZE
-  many      -f --file FILE  --atomic (all or none)  --batch N [1000]
-  where     -q --queue NAME  -n --name NAME  -g --group NAME  -p --priority N|high|low  --limit NAME[:MAX]
-            --unique KEY (at most one live job has it)  --unique-command (KEY made of command and directory)
-            --meta JSON  --comment TEXT  --reason TEXT
-  when      --delay TIME  --run-at TIME  -d --depends ID[:success,error,canceled]
-  failing   -r --retries N  --backoff BASE[..CAP]  --no-retry-after TIME  --on-failure bury|error
-            --lost-limit N  --no-rerun-on-loss  --lease TIME  --keep-output
-  needs     --cores N  --ram SIZE  --disk SIZE  --time TIME  --resource-group NAME  --needs-override 0|1|2
-  then      -w --wait (until it has ended)  --follow (print log and output too)
-  common    --server HOST:PORT,...  --json  --timeout TIME  --local  -h --help
-
-TIME is 90, 90s, 5m, 6h or 2d; SIZE is 500, 500M or 2G. -e, -g, -d and --limit may be repeated.
+ what     -- COMMAND [ARG]..., or --shell LINE, or --sleep TIME,
+          or --kind KIND with --args JSON or --body TEXT (@FILE reads a file)
+          --cwd DIR  -e --env NAME=VALUE  --env-inherit (this shell's, below -e)
+          --stdin-file FILE  --time-limit TIME  --ram-limit SIZE  --lease TIME
+ many     -f --file FILE  --atomic (all or none)  --batch N (a request; 1000)
+ where    -q --queue NAME  -n --name NAME  -g --group NAME
+          -p --priority N|high|low  --limit NAME[:MAX]  --meta JSON
+          --unique KEY (one live job has it)  --unique-command (command and cwd)
+          --comment TEXT  --reason TEXT
+ when     --delay TIME  --run-at TIME  -d --depends ID[:success,error,canceled]
+ failing  -r --retries N  --backoff BASE[..CAP]  --no-retry-after TIME
+          --on-failure bury|error  --no-rerun-on-loss  --lost-limit N
+ needs    --cores N  --ram SIZE  --disk SIZE  --time TIME  --resource-group NAME
+          --needs-override 0|1|2 (learned, the larger, these)
+ then     -w --wait  --follow (print log and output too)  --keep-output
+ common   --server HOST:PORT,...  --json  --timeout TIME  --local  -h --help
+TIME: 90, 90s, 5m, 6h, 2d. SIZE: 500, 500M, 2G. Repeat -e, -g, -d, --limit.
 ";
 
 pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
@@ -134,8 +133,10 @@ mod tests {
 
     #[test]
     fn help_fits_on_a_screen_and_names_every_flag() {
-        assert!(HELP.lines().count() <= 32, "{} lines", HELP.lines().count());
-        assert!(HELP.lines().all(|line| line.chars().count() <= 110));
+        // 24 lines of 80 characters, and a line for the prompt.
+        assert!(HELP.lines().count() < 24, "{} lines", HELP.lines().count());
+        let too_long = HELP.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(too_long, None);
         for argument in Alone::command().get_arguments().filter_map(clap::Arg::get_long) {
             assert!(HELP.contains(&format!("--{argument}")), "--{argument}");
         }
