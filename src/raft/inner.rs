@@ -16,7 +16,7 @@ use super::{
     batch::{Committed, Proposals, Proposed},
     lease::LeaseClock,
     log_store::LogStore,
-    message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Propose, Removed, StatusReply, path},
+    message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Propose, Removed, StatusReply, Topic},
     options::NodeOptions,
     peer::{CallError, Peers, Purpose},
     replica::Replica,
@@ -131,19 +131,19 @@ impl Inner {
     pub async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
         &self,
         (id, member): (u64, &Member),
-        path: &str,
+        topic: Topic,
         question: &Q,
         within: Duration,
     ) -> Result<A, CallError> {
         let envelope = self.envelope(id, Some(member.disk));
-        self.peers.connection(&member.peer, Purpose::Service).call(path, &envelope, question, within).await
+        self.peers.line(&member.peer, Purpose::Service).call(topic, envelope, question, within).await
     }
 
     /// Asks who answers at an address.
     pub async fn probe(&self, peer: &str, within: Duration) -> Result<ProbeReply, CallError> {
         let envelope = self.envelope(0, None);
-        let connection = self.peers.connection(peer, Purpose::Service);
-        connection.call(path::PROBE, &envelope, &super::message::Probe, within).await
+        let line = self.peers.line(peer, Purpose::Service);
+        line.call(Topic::Probe, envelope, &super::message::Probe, within).await
     }
 
     pub(super) fn envelope(&self, to: u64, disk: Option<DiskId>) -> Envelope {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     inner::{Inner, Leader},
-    message::{Envelope, Invitation, PeerRefusal, ProbeReply, Removed, path},
+    message::{Envelope, Invitation, PeerRefusal, ProbeReply, Removed, Topic},
     peer::{CallError, Purpose},
     stop::StopReason,
     types::{Member, TypeConfig},
@@ -245,8 +245,9 @@ impl Inner {
     }
 
     pub(super) async fn invite_as(&self, envelope: &Envelope, member: &Member, invitation: Invitation) -> Outcome<()> {
-        let (id, connection) = (envelope.to, self.peers.connection(&member.peer, Purpose::Service));
-        let invited: Result<(), CallError> = connection.call(path::INVITE, envelope, &invitation, PROBE_TIMEOUT).await;
+        let (id, line) = (envelope.to, self.peers.line(&member.peer, Purpose::Service));
+        let invited: Result<(), CallError> =
+            line.call(Topic::Invite, envelope.clone(), &invitation, PROBE_TIMEOUT).await;
         let peer = member.peer.clone();
         invited.map_err(|error| match error {
             CallError::Refused { refusal: PeerRefusal::OtherCluster, .. } => MembershipError::NotPristine { id, peer },
@@ -335,7 +336,7 @@ impl Inner {
 
     async fn tell_removed(&self, id: u64, member: &Member) {
         let membership = self.membership().log_id().map_or(0, |log_id| log_id.index);
-        let told: Result<(), _> = self.ask((id, member), path::REMOVED, &Removed { membership }, PROBE_TIMEOUT).await;
+        let told: Result<(), _> = self.ask((id, member), Topic::Removed, &Removed { membership }, PROBE_TIMEOUT).await;
         if let Err(error) = told {
             tracing::info!(node = id, %error, "removed node not told; it will hear it when it asks for votes");
         }

@@ -13,10 +13,31 @@ use crate::{
 
 /// Raised whenever a message changes its meaning. Peers of different protocols do not talk.
 pub const PROTOCOL: u16 = 1;
-/// The HTTP header that carries an [`Envelope`], in hexadecimal.
-pub const ENVELOPE_HEADER: &str = "raftq-peer";
 
-/// Travels with every request. A node answers only what is meant for it: for this cluster, this id, and this very disk.
+/// Goes before the body of every question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub envelope: Envelope,
+    pub topic: Topic,
+}
+
+/// What a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topic {
+    Append,
+    Vote,
+    PreVote,
+    Transfer,
+    Snapshot,
+    ReadIndex,
+    Status,
+    Probe,
+    Invite,
+    Removed,
+    Propose,
+}
+
+/// Travels with every question. A node answers only what is meant for it: for this cluster, this id, and this very disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     pub protocol: u16,
@@ -48,21 +69,6 @@ pub enum PeerRefusal {
     NotLeader { leader: Option<u64> },
     #[error("it failed: {0}")]
     Failed(String),
-}
-
-/// The paths of the peer listener.
-pub mod path {
-    pub const APPEND: &str = "/raft/append";
-    pub const VOTE: &str = "/raft/vote";
-    pub const PRE_VOTE: &str = "/raft/pre-vote";
-    pub const TRANSFER: &str = "/raft/transfer";
-    pub const SNAPSHOT: &str = "/raft/snapshot";
-    pub const READ_INDEX: &str = "/raft/read-index";
-    pub const STATUS: &str = "/raft/status";
-    pub const PROBE: &str = "/raft/probe";
-    pub const INVITE: &str = "/raft/invite";
-    pub const REMOVED: &str = "/raft/removed";
-    pub const PROPOSE: &str = "/raft/propose";
 }
 
 /// Comes before the bytes of a snapshot file.

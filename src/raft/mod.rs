@@ -69,6 +69,7 @@ mod stop;
 mod types;
 mod upkeep;
 mod wall_clock;
+mod wire;
 
 /// Where the Raft library logs.
 pub const RAFT_LOG_TARGET: &str = "openraft";

@@ -4,8 +4,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
@@ -18,8 +16,8 @@ use openraft::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, path},
-    peer::{CallError, Connection, Peers, Purpose},
+    message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, Topic},
+    peer::{CallError, Line, Peers, Purpose},
     snapshot::{Snapshot, SnapshotFile},
     stop::{Stop, StopReason},
     types::{Member, TypeConfig, Vote},
@@ -47,8 +45,8 @@ pub struct Network {
 pub struct Client {
     envelope: Envelope,
     cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
-    connection: Arc<Connection>,
-    votes: Arc<Connection>,
+    line: Arc<Line>,
+    votes: Arc<Line>,
     append_timeout: Option<Duration>,
     stop: Stop,
     membership: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
@@ -60,8 +58,8 @@ impl Network {
         Client {
             envelope: Envelope { protocol: PROTOCOL, cluster, from: self.node, to: target, disk: Some(member.disk) },
             cluster: Arc::clone(&self.cluster),
-            connection: self.peers.connection(&member.peer, purpose),
-            votes: self.peers.connection(&member.peer, Purpose::Vote),
+            line: self.peers.line(&member.peer, purpose),
+            votes: self.peers.line(&member.peer, Purpose::Vote),
             append_timeout: (purpose == Purpose::Replication).then_some(self.append_timeout),
             stop: self.stop.clone(),
             membership: Arc::clone(&self.membership),
@@ -88,20 +86,23 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 impl Client {
     async fn ask<Q: Serialize, A: DeserializeOwned>(
         &self,
-        connection: &Connection,
-        path: &str,
+        line: &Line,
+        topic: Topic,
         question: &Q,
         within: Duration,
     ) -> Result<A, RPCError<TypeConfig>> {
-        let envelope = Envelope { cluster: (self.cluster)(), ..self.envelope.clone() };
-        let outcome = connection.call(path, &envelope, question, within).await;
-        outcome.map_err(|error| self.rpc_error(error, path))
+        let outcome = line.call(topic, self.envelope(), question, within).await;
+        outcome.map_err(|error| self.rpc_error(error, topic))
     }
 
-    fn rpc_error(&self, error: CallError, path: &str) -> RPCError<TypeConfig> {
-        tracing::debug!(to = self.envelope.to, path, %error, "peer call failed");
+    fn envelope(&self) -> Envelope {
+        Envelope { cluster: (self.cluster)(), ..self.envelope.clone() }
+    }
+
+    fn rpc_error(&self, error: CallError, topic: Topic) -> RPCError<TypeConfig> {
+        tracing::debug!(to = self.envelope.to, ?topic, %error, "peer call failed");
         match &error {
-            CallError::Timeout { within, .. } => RPCError::Timeout(self.timed_out(path, *within)),
+            CallError::Timeout { within, .. } => RPCError::Timeout(self.timed_out(topic, *within)),
             CallError::Refused { refusal, .. } => {
                 self.heed(refusal);
                 RPCError::Unreachable(Unreachable::new(&error))
@@ -112,8 +113,8 @@ impl Client {
         }
     }
 
-    fn timed_out(&self, path: &str, timeout: Duration) -> Timeout<TypeConfig> {
-        let action = if path == path::APPEND { RPCTypes::AppendEntries } else { RPCTypes::Vote };
+    fn timed_out(&self, topic: Topic, timeout: Duration) -> Timeout<TypeConfig> {
+        let action = if topic == Topic::Append { RPCTypes::AppendEntries } else { RPCTypes::Vote };
         Timeout { action, id: self.envelope.from, target: self.envelope.to, timeout }
     }
 
@@ -128,14 +129,8 @@ impl Client {
 
     async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, CallError> {
         let prologue = SnapshotPrologue { vote, meta: snapshot.meta, bytes: snapshot.snapshot.bytes };
-        let frames = snapshot_frames(&prologue, snapshot.snapshot).map(|piece| piece.map(Frame::data));
-        let body = StreamBody::new(frames).boxed_unsync();
-        let envelope = Envelope { cluster: (self.cluster)(), ..self.envelope.clone() };
-        let reply = self.connection.send(path::SNAPSHOT, &envelope, body).await?;
-        let address = || format!("node {}", self.envelope.to);
-        let outcome: Result<SnapshotResponse<TypeConfig>, PeerRefusal> = codec::decode(Format::PEER, &reply)
-            .map_err(|e| CallError::Malformed { address: address(), reason: e.to_string() })?;
-        outcome.map_err(|refusal| CallError::Refused { address: address(), refusal })
+        let pieces = snapshot_pieces(&prologue, snapshot.snapshot);
+        self.line.send(Topic::Snapshot, self.envelope(), pieces).await
     }
 }
 
@@ -148,7 +143,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let within = self.append_timeout.unwrap_or(option.hard_ttl());
-        self.ask(&self.connection, path::APPEND, &rpc, within).await
+        self.ask(&self.line, Topic::Append, &rpc, within).await
     }
 
     async fn vote(
@@ -156,7 +151,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask(&self.votes, path::VOTE, &rpc, option.hard_ttl()).await
+        self.ask(&self.votes, Topic::Vote, &rpc, option.hard_ttl()).await
     }
 
     async fn pre_vote(
@@ -164,7 +159,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask(&self.votes, path::PRE_VOTE, &rpc, option.hard_ttl()).await
+        self.ask(&self.votes, Topic::PreVote, &rpc, option.hard_ttl()).await
     }
 
     async fn full_snapshot(
@@ -193,7 +188,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask(&self.votes, path::TRANSFER, &rpc, option.hard_ttl()).await
+        self.ask(&self.votes, Topic::Transfer, &rpc, option.hard_ttl()).await
     }
 
     fn backoff(&self) -> Option<Backoff> {
@@ -201,10 +196,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
     }
 }
 
-/// The prologue behind its length, then the file in pieces.
-fn snapshot_frames(prologue: &SnapshotPrologue, file: SnapshotFile) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    let prologue = codec::encode(Format::PEER, prologue);
-    let length = u32::try_from(prologue.len()).expect("a prologue is small").to_be_bytes();
-    let head = stream::iter([Ok(Bytes::from([&length[..], &prologue].concat()))]);
-    head.chain(file.pieces())
+/// The prologue, then the file in pieces.
+fn snapshot_pieces(prologue: &SnapshotPrologue, file: SnapshotFile) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    stream::iter([Ok(Bytes::from(codec::encode(Format::PEER, prologue)))]).chain(file.pieces())
 }

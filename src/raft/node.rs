@@ -28,7 +28,7 @@ use super::{
     lease::LeaseClock,
     log_store::{self, LogStore, LogWriter},
     membership::MembershipError,
-    message::{Propose, path},
+    message::{Propose, Topic},
     network::Network,
     options::NodeOptions,
     peer::Peers,
@@ -228,7 +228,7 @@ impl Node {
                 let within = deadline.saturating_duration_since(Instant::now());
                 let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
                 let question = Propose { request, within_ms };
-                let asked = self.inner.ask((leader.id, &leader.member), path::PROPOSE, &question, within).await;
+                let asked = self.inner.ask((leader.id, &leader.member), Topic::Propose, &question, within).await;
                 asked.map_err(|error| {
                     tracing::debug!(leader = leader.id, %error, "the leader did not propose for this node");
                     ProposeError::Unknown

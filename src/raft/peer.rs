@@ -1,38 +1,32 @@
-//! The sending side of the peer transport: HTTP/2 without TLS, bincode bodies, one connection for each peer and purpose.
+//! The asking side of the peer transport: bincode in frames over TCP, connections kept for each peer and purpose.
 //!
 //! Purposes have their own connections so that a large append or a snapshot never delays a heartbeat or a vote.
-//! A connection is made when it is first needed and again after it broke; a peer that cannot be reached is told apart from
-//! one that is slow, because openraft backs off from the first and retries the second.
+//! A connection is made when all others are in use, and again after it broke; a peer that cannot be reached is told apart
+//! from one that is slow, because openraft backs off from the first and retries the second.
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     io,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
-use hyper::{Request, StatusCode, client::conn::http2, header::HeaderValue};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use futures::{Stream, StreamExt, stream};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 
-use super::message::{ENVELOPE_HEADER, Envelope, PeerRefusal};
+use super::{
+    message::{Envelope, Head, PeerRefusal, Topic},
+    wire::Wire,
+};
 use crate::codec::{self, Format};
 
 /// How long a connection may take to come about; on one network it takes a millisecond, or is refused.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection on which nothing comes back for this long is given up.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Room for a few large appends, so that no window update is waited for.
-pub const STREAM_WINDOW: u32 = 8 << 20;
-pub const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The most that an answer may have.
-const REPLY_BYTES_MAX: usize = 4 << 20;
-
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// Connections that are kept without a question under way, for each peer and purpose.
+const IDLE_MAX: usize = 4;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,126 +53,100 @@ pub enum CallError {
 
 /// All connections of this node, shared by whoever calls the same peer for the same purpose.
 #[derive(Clone, Default)]
-pub struct Peers(Arc<Mutex<Connections>>);
+pub struct Peers(Arc<Mutex<Lines>>);
 
 /// By address and purpose.
-type Connections = BTreeMap<(String, Purpose), Arc<Connection>>;
+type Lines = BTreeMap<(String, Purpose), Arc<Line>>;
 
-pub struct Connection {
+/// The connections to one peer for one purpose.
+pub struct Line {
     address: String,
-    live: tokio::sync::Mutex<Option<Live>>,
-}
-
-struct Live {
-    sender: http2::SendRequest<Body>,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    /// Open, and without a question under way.
+    idle: Mutex<Vec<Wire>>,
 }
 
 impl Peers {
-    pub fn connection(&self, address: &str, purpose: Purpose) -> Arc<Connection> {
-        let mut connections = self.0.lock().expect("no holder of this lock panics");
-        let connection = connections.entry((address.to_owned(), purpose)).or_insert_with(|| {
-            Arc::new(Connection { address: address.to_owned(), live: tokio::sync::Mutex::new(None) })
-        });
-        Arc::clone(connection)
+    pub fn line(&self, address: &str, purpose: Purpose) -> Arc<Line> {
+        let mut lines = self.0.lock().expect("no holder of this lock panics");
+        let line = lines
+            .entry((address.to_owned(), purpose))
+            .or_insert_with(|| Arc::new(Line { address: address.to_owned(), idle: Mutex::default() }));
+        Arc::clone(line)
     }
 
-    /// Drops every connection.
+    /// Drops every connection that nobody uses.
     pub fn close(&self) {
-        self.0.lock().expect("no holder of this lock panics").clear();
+        let lines = std::mem::take(&mut *self.0.lock().expect("no holder of this lock panics"));
+        for line in lines.values() {
+            line.idle.lock().expect("no holder of this lock panics").clear();
+        }
     }
 }
 
-impl Connection {
+impl Line {
     /// Asks and waits for the answer, in all at most `within`.
     pub async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
-        path: &str,
-        envelope: &Envelope,
+        topic: Topic,
+        envelope: Envelope,
         question: &Q,
         within: Duration,
     ) -> Result<A, CallError> {
-        let bytes = Bytes::from(codec::encode(Format::PEER, question));
-        let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
-        let asking = self.send(path, envelope, body);
-        let reply = match timeout(within, asking).await {
-            Ok(reply) => reply?,
-            Err(_) => return Err(CallError::Timeout { address: self.address.clone(), within }),
-        };
-        let outcome: Result<A, PeerRefusal> = codec::decode(Format::PEER, &reply)
+        let body = stream::iter([Ok(Bytes::from(codec::encode(Format::PEER, question)))]);
+        match timeout(within, self.send(topic, envelope, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Timeout { address: self.address.clone(), within }),
+        }
+    }
+
+    /// Asks with a body in pieces. The caller bounds the time.
+    pub async fn send<A: DeserializeOwned>(
+        &self,
+        topic: Topic,
+        envelope: Envelope,
+        body: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<A, CallError> {
+        let mut wire = self.wire().await?;
+        let answer = ask(&mut wire, &Head { envelope, topic }, body).await.map_err(|e| self.unreachable(&e))?;
+        self.keep(wire);
+        let outcome: Result<A, PeerRefusal> = codec::decode(Format::PEER, &answer)
             .map_err(|e| CallError::Malformed { address: self.address.clone(), reason: e.to_string() })?;
         outcome.map_err(|refusal| CallError::Refused { address: self.address.clone(), refusal })
     }
 
-    /// Sends any body and gives the bytes of the answer. The caller bounds the time.
-    pub async fn send(&self, path: &str, envelope: &Envelope, body: Body) -> Result<Bytes, CallError> {
-        let mut sender = self.sender().await?;
-        let request = Request::post(format!("http://{}{path}", self.address))
-            .header(ENVELOPE_HEADER, envelope_header(envelope))
-            .body(body)
-            .map_err(|e| self.unreachable(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| self.unreachable(&e))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
-        let bytes = body.map_err(|e| self.unreachable(&e))?.to_bytes();
-        if status == StatusCode::OK {
-            return Ok(bytes);
+    async fn wire(&self) -> Result<Wire, CallError> {
+        while let Some(wire) = self.take_idle() {
+            if !wire.is_over() {
+                return Ok(wire);
+            }
         }
-        let reason = format!("status {status}: {}", String::from_utf8_lossy(&bytes));
-        Err(CallError::Malformed { address: self.address.clone(), reason })
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
+        let stream = connected.map_err(|e| self.unreachable(&e))?.map_err(|e| self.unreachable(&e))?;
+        Wire::new(stream).map_err(|e| self.unreachable(&e))
     }
 
-    async fn sender(&self) -> Result<http2::SendRequest<Body>, CallError> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref().filter(|live| !live.sender.is_closed()) {
-            return Ok(live.sender.clone());
-        }
-        *live = None;
-        let new = timeout(CONNECT_TIMEOUT, connect(&self.address)).await;
-        let new = new.map_err(|e| self.unreachable(&e))?.map_err(|e| self.unreachable(&e))?;
-        let sender = new.sender.clone();
-        *live = Some(new);
-        Ok(sender)
+    fn take_idle(&self) -> Option<Wire> {
+        self.idle.lock().expect("no holder of this lock panics").pop()
     }
 
-    fn unreachable(&self, error: &dyn std::fmt::Display) -> CallError {
+    fn keep(&self, wire: Wire) {
+        let mut idle = self.idle.lock().expect("no holder of this lock panics");
+        if idle.len() < IDLE_MAX {
+            idle.push(wire);
+        }
+    }
+
+    fn unreachable(&self, error: &dyn Display) -> CallError {
         CallError::Unreachable { address: self.address.clone(), reason: error.to_string() }
     }
 }
 
-fn envelope_header(envelope: &Envelope) -> HeaderValue {
-    let text = BASE64.encode(codec::encode(Format::PEER, envelope));
-    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("base64 makes a header")
-}
-
-/// The envelope of a received header.
-pub fn read_envelope(header: &HeaderValue) -> Option<Envelope> {
-    codec::decode(Format::PEER, &BASE64.decode(header.as_bytes()).ok()?).ok()
-}
-
-async fn connect(address: &str) -> io::Result<Live> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let driver = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "peer connection ended");
-        }
-    });
-    Ok(Live { sender, driver })
+async fn ask(wire: &mut Wire, head: &Head, body: impl Stream<Item = io::Result<Bytes>>) -> io::Result<Bytes> {
+    wire.feed(Bytes::from(codec::encode(Format::PEER, head))).await?;
+    let mut body = std::pin::pin!(body);
+    while let Some(piece) = body.next().await {
+        wire.feed(piece?).await?;
+    }
+    wire.end().await?;
+    wire.next().await?.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up"))
 }

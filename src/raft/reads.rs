@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     inner::{Inner, Leader},
-    message::{PeerRefusal, ReadIndex, path},
+    message::{PeerRefusal, ReadIndex, Topic},
 };
 
 const WAITING_MAX: usize = 16_384;
@@ -114,7 +114,7 @@ impl Asker {
     }
 
     async fn ask_leader(&self, leader: &Leader) -> Result<u64, String> {
-        let asking = self.inner.ask((leader.id, &leader.member), path::READ_INDEX, &ReadIndex, ASK_TIMEOUT);
+        let asking = self.inner.ask((leader.id, &leader.member), Topic::ReadIndex, &ReadIndex, ASK_TIMEOUT);
         asking.await.map_err(|error| error.to_string())
     }
 }

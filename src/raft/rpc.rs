@@ -3,12 +3,9 @@
 //! A node answers only what is meant for it ([`Envelope`]): its own cluster, its own id, its own disk. A node without a
 //! cluster answers nothing but a probe and an invitation, so an empty disk under an old id never votes.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
 use openraft::{
     errors::Fatal,
     raft::{AppendEntriesRequest, AppendEntriesResponse},
@@ -25,20 +22,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     inner::Inner,
     message::{
-        ENVELOPE_HEADER, Envelope, Invitation, PROTOCOL, PeerRefusal, Probe, Propose, Removed, SnapshotPrologue, path,
+        Envelope, Head, Invitation, PROTOCOL, PeerRefusal, Probe, Propose, ReadIndex, Removed, SnapshotPrologue,
+        StatusQuestion, Topic,
     },
-    peer::{self, CONNECTION_WINDOW, STREAM_WINDOW},
     snapshot::{Snapshot, SnapshotFile},
     stop::StopReason,
     types::TypeConfig,
+    wire::Wire,
 };
 use crate::codec::{self, Format};
 
-/// The largest question: one append of the largest entry and what goes with it.
-const QUESTION_BYTES_MAX: usize = 64 << 20;
-/// A sender of a snapshot that says nothing for this long is given up.
-const SNAPSHOT_IDLE: Duration = Duration::from_secs(10);
-const PROLOGUE_BYTES_MAX: usize = 1 << 20;
+/// Who is in the middle of a question and says nothing for this long is given up.
+const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 
 type Append = AppendEntriesRequest<TypeConfig>;
 type Appended = AppendEntriesResponse<TypeConfig>;
@@ -67,91 +62,97 @@ pub async fn serve(listener: TcpListener, inner: Arc<Inner>, cancel: Cancellatio
     connections.wait().await;
 }
 
+/// Peers keep connections for as long as they live, so there is no end to wait for once this node ends.
 async fn connection(stream: TcpStream, from: SocketAddr, inner: Arc<Inner>, cancel: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%from, %error, "peer connection without nodelay");
-    }
-    let service = service_fn(move |request| answer(request, Arc::clone(&inner)));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = cancel.cancelled() => {
-            // Peers keep connections for ever, so there is no end to wait for.
-            return;
-        }
+        ended = converse(stream, &inner) => ended,
+        () = cancel.cancelled() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "peer connection ended");
     }
 }
 
-async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let envelope = request.headers().get(ENVELOPE_HEADER).and_then(peer::read_envelope);
-    let reply = match envelope {
-        Some(envelope) => route(request, &envelope, &inner).await,
-        None => {
-            Err(Reply::status(StatusCode::BAD_REQUEST, "this is the door for raftq nodes; clients use the api address"))
+async fn converse(stream: TcpStream, inner: &Arc<Inner>) -> io::Result<()> {
+    let mut wire = Wire::new(stream)?;
+    while let Some(head) = wire.next().await? {
+        let mut body = Body { wire: &mut wire, is_over: false };
+        let answer = answer(&head, &mut body, inner).await;
+        body.skip().await?;
+        wire.answer(answer).await?;
+    }
+    Ok(())
+}
+
+/// What follows the head of a question.
+struct Body<'a> {
+    wire: &'a mut Wire,
+    is_over: bool,
+}
+
+impl Body<'_> {
+    /// The next piece; `None` at the end of the question.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.is_over {
+            return Ok(None);
         }
+        let piece = timeout(PIECE_PATIENCE, self.wire.next()).await??.ok_or_else(cut_short)?;
+        self.is_over = piece.is_empty();
+        Ok((!self.is_over).then_some(piece))
+    }
+
+    /// The one piece of a question that has one.
+    async fn only(&mut self) -> io::Result<Bytes> {
+        let piece = self.next().await?.ok_or_else(cut_short)?;
+        self.skip().await?;
+        Ok(piece)
+    }
+
+    /// Passes over what is left: who asks hears an answer only once all is said.
+    async fn skip(&mut self) -> io::Result<()> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+}
+
+async fn answer(head: &[u8], body: &mut Body<'_>, inner: &Arc<Inner>) -> Bytes {
+    let Ok(Head { envelope, topic }) = codec::decode(Format::PEER, head) else {
+        return encoded::<()>(&Err(failed("the question does not decode")));
     };
-    Ok(reply.unwrap_or_else(|reply| reply).0)
-}
-
-/// What goes back: the encoded outcome, or a status for what is no peer's question.
-struct Reply(Response<Full<Bytes>>);
-
-impl Reply {
-    fn of<A: Serialize>(outcome: &Result<A, PeerRefusal>) -> Self {
-        Self(Response::new(Full::new(Bytes::from(codec::encode(Format::PEER, outcome)))))
+    if let Err(refusal) = inner.admit(&envelope, topic) {
+        return encoded::<()>(&Err(refusal));
     }
-
-    fn refused(refusal: PeerRefusal) -> Self {
-        Self::of::<()>(&Err(refusal))
-    }
-
-    fn status(status: StatusCode, text: &'static str) -> Self {
-        let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-        *response.status_mut() = status;
-        Self(response)
-    }
-}
-
-async fn route(request: Request<Incoming>, envelope: &Envelope, inner: &Arc<Inner>) -> Result<Reply, Reply> {
-    let path = request.uri().path().to_owned();
-    inner.admit(envelope, &path).map_err(Reply::refused)?;
-    let body = request.into_body();
     let raft = &inner.raft;
-    match path.as_str() {
-        path::APPEND => reply(body, |q| inner.append(q)).await,
-        path::VOTE => reply(body, |q| async { raft.vote(q).await.map_err(failed) }).await,
-        path::PRE_VOTE => reply(body, |q| async { raft.pre_vote(q).await.map_err(failed) }).await,
-        path::TRANSFER => reply(body, |q| async { raft.handle_transfer_leader(q).await.map_err(fatal) }).await,
-        path::READ_INDEX => reply(body, |super::message::ReadIndex| inner.own_read_index()).await,
-        path::STATUS => reply(body, |super::message::StatusQuestion| async { Ok(inner.own_status()) }).await,
-        path::PROBE => reply(body, |Probe| async { Ok(inner.probed(envelope)) }).await,
-        path::INVITE => reply(body, |invitation: Invitation| inner.invited(invitation)).await,
-        path::PROPOSE => reply(body, |question: Propose| inner.propose_for_member(question)).await,
-        path::REMOVED => reply(body, |removed: Removed| async move { inner.told_removed(removed) }).await,
-        path::SNAPSHOT => Ok(Reply::of(&receive_snapshot(body, inner).await)),
-        _ => Err(Reply::status(StatusCode::NOT_FOUND, "no such question")),
+    match topic {
+        Topic::Append => reply(body, |q| inner.append(q)).await,
+        Topic::Vote => reply(body, |q| async { raft.vote(q).await.map_err(failed) }).await,
+        Topic::PreVote => reply(body, |q| async { raft.pre_vote(q).await.map_err(failed) }).await,
+        Topic::Transfer => reply(body, |q| async { raft.handle_transfer_leader(q).await.map_err(fatal) }).await,
+        Topic::ReadIndex => reply(body, |ReadIndex| inner.own_read_index()).await,
+        Topic::Status => reply(body, |StatusQuestion| async { Ok(inner.own_status()) }).await,
+        Topic::Probe => reply(body, |Probe| async { Ok(inner.probed(&envelope)) }).await,
+        Topic::Invite => reply(body, |invitation: Invitation| inner.invited(invitation)).await,
+        Topic::Propose => reply(body, |question: Propose| inner.propose_for_member(question)).await,
+        Topic::Removed => reply(body, |removed: Removed| async move { inner.told_removed(removed) }).await,
+        Topic::Snapshot => encoded(&receive_snapshot(body, inner).await),
     }
 }
 
-async fn reply<Q, A, F>(body: Incoming, answer: impl FnOnce(Q) -> F) -> Result<Reply, Reply>
+async fn reply<Q, A, F>(body: &mut Body<'_>, answer: impl FnOnce(Q) -> F) -> Bytes
 where
     Q: DeserializeOwned,
     A: Serialize,
     F: Future<Output = Result<A, PeerRefusal>>,
 {
-    let bytes = Limited::new(body, QUESTION_BYTES_MAX).collect().await;
-    let bytes = bytes.map_err(|_| Reply::status(StatusCode::PAYLOAD_TOO_LARGE, "cut short or too large"))?.to_bytes();
-    let question = codec::decode(Format::PEER, &bytes)
-        .map_err(|_| Reply::status(StatusCode::BAD_REQUEST, "the question does not decode"))?;
-    Ok(Reply::of(&answer(question).await))
+    let question = body.only().await.and_then(|bytes| codec::decode(Format::PEER, &bytes).map_err(io::Error::other));
+    encoded(&match question {
+        Ok(question) => answer(question).await,
+        Err(error) => Err(failed(format!("the question does not decode: {error}"))),
+    })
+}
+
+fn encoded<A: Serialize>(outcome: &Result<A, PeerRefusal>) -> Bytes {
+    codec::encode(Format::PEER, outcome).into()
 }
 
 fn failed(error: impl std::fmt::Display) -> PeerRefusal {
@@ -164,7 +165,7 @@ fn fatal(error: Fatal<TypeConfig>) -> PeerRefusal {
 
 /// Writes a snapshot to a file of its own, checks it to its end, and only then hands it to Raft.
 async fn receive_snapshot(
-    body: Incoming,
+    body: &mut Body<'_>,
     inner: &Arc<Inner>,
 ) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
     let path = inner.snapshots.incoming();
@@ -205,19 +206,12 @@ async fn install(
     })
 }
 
-async fn receive_file(body: Incoming, path: &std::path::Path) -> io::Result<SnapshotPrologue> {
-    let mut pieces = body.into_data_stream();
-    let mut head = BytesMut::new();
-    let prologue = loop {
-        if let Some(prologue) = take_prologue(&mut head)? {
-            break prologue;
-        }
-        head.extend_from_slice(&next_piece(&mut pieces).await?.ok_or_else(cut_short)?);
-    };
+async fn receive_file(body: &mut Body<'_>, path: &std::path::Path) -> io::Result<SnapshotPrologue> {
+    let prologue = body.next().await?.ok_or_else(cut_short)?;
+    let prologue: SnapshotPrologue = codec::decode(Format::PEER, &prologue).map_err(io::Error::other)?;
     let mut file = File::create(path).await?;
-    let mut bytes = head.len() as u64;
-    file.write_all(&head).await?;
-    while let Some(piece) = next_piece(&mut pieces).await? {
+    let mut bytes = 0;
+    while let Some(piece) = body.next().await? {
         bytes += piece.len() as u64;
         file.write_all(&piece).await?;
     }
@@ -228,28 +222,8 @@ async fn receive_file(body: Incoming, path: &std::path::Path) -> io::Result<Snap
     Ok(prologue)
 }
 
-type Pieces = http_body_util::BodyDataStream<Incoming>;
-
-async fn next_piece(pieces: &mut Pieces) -> io::Result<Option<Bytes>> {
-    let next = timeout(SNAPSHOT_IDLE, futures::StreamExt::next(pieces)).await?;
-    next.transpose().map_err(io::Error::other)
-}
-
-fn take_prologue(head: &mut BytesMut) -> io::Result<Option<SnapshotPrologue>> {
-    let Some(length) = head.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_be_bytes(*length) as usize;
-    if length > PROLOGUE_BYTES_MAX {
-        return Err(io::Error::other("the snapshot's prologue is too long"));
-    }
-    if head.len() < 4 + length {
-        return Ok(None);
-    }
-    head.advance(4);
-    codec::decode(Format::PEER, &head.split_to(length)).map(Some).map_err(io::Error::other)
-}
-
 fn cut_short() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot was cut short")
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the question was cut short")
 }
 
 impl Inner {
@@ -262,11 +236,11 @@ impl Inner {
     }
 
     /// Whether a question with this envelope is meant for this node.
-    fn admit(&self, envelope: &Envelope, path: &str) -> Result<(), PeerRefusal> {
+    fn admit(&self, envelope: &Envelope, topic: Topic) -> Result<(), PeerRefusal> {
         if envelope.protocol != PROTOCOL {
             return Err(PeerRefusal::Protocol { known: PROTOCOL });
         }
-        if path == path::PROBE {
+        if topic == Topic::Probe {
             return Ok(());
         }
         let identity = self.identity();
@@ -277,16 +251,16 @@ impl Inner {
             return Err(PeerRefusal::OtherDisk);
         }
         match identity.cluster {
-            None if path == path::INVITE => Ok(()),
+            None if topic == Topic::Invite => Ok(()),
             None => Err(PeerRefusal::Pristine),
-            own if envelope.cluster == own => self.admit_voter(envelope.from, path),
+            own if envelope.cluster == own => self.admit_voter(envelope.from, topic),
             Some(_) => Err(PeerRefusal::OtherCluster),
         }
     }
 
     /// openraft grants votes without looking at the membership, so a removed node could disturb for ever.
-    fn admit_voter(&self, from: u64, path: &str) -> Result<(), PeerRefusal> {
-        if path != path::VOTE && path != path::PRE_VOTE {
+    fn admit_voter(&self, from: u64, topic: Topic) -> Result<(), PeerRefusal> {
+        if topic != Topic::Vote && topic != Topic::PreVote {
             return Ok(());
         }
         let membership = self.membership();

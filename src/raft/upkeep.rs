@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{
     inner::Inner,
-    message::{StatusQuestion, StatusReply, path},
+    message::{StatusQuestion, StatusReply, Topic},
     status::Space,
     stop::StopReason,
     types::{Body, Payload},
@@ -162,7 +162,7 @@ impl Upkeep {
         let membership = inner.membership();
         let others = membership.membership().nodes().filter(|(id, _)| **id != inner.options.id);
         let asking = others.map(|(&id, member)| async move {
-            let reply = inner.ask((id, member), path::STATUS, &StatusQuestion, STATUS_TIMEOUT).await;
+            let reply = inner.ask((id, member), Topic::Status, &StatusQuestion, STATUS_TIMEOUT).await;
             reply.ok().map(|reply: StatusReply| (id, reply))
         });
         let mut replies: BTreeMap<_, _> = join_all(asking).await.into_iter().flatten().collect();

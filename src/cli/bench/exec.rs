@@ -82,7 +82,12 @@ async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) ->
 
 /// Waits for the last one, which starts last, and only then looks whether others are left: looking again and again through
 /// thousands of ended jobs would take time from what is measured.
-async fn until_ended(context: &Context, last: Option<JobId>, group: &str, patience: Instant) -> Result<Instant, Failure> {
+async fn until_ended(
+    context: &Context,
+    last: Option<JobId>,
+    group: &str,
+    patience: Instant,
+) -> Result<Instant, Failure> {
     const LIVE: &str = "queued,delayed,blocked,reserved,running,canceling";
     if let Some(JobId(id)) = last {
         let never = Known { version: Some(u64::MAX), log_serial: None };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     raft::{
-        message::{Envelope, PROTOCOL, PeerRefusal, path},
+        message::{Envelope, PROTOCOL, PeerRefusal, Topic},
         peer::{CallError, Peers, Purpose},
     },
     storage::{DiskId, StorageError},
@@ -146,9 +146,9 @@ async fn question_not_meant_for_this_disk_is_refused() {
 /// How a vote request in this envelope is refused.
 async fn refusal(address: &str, envelope: &Envelope) -> PeerRefusal {
     let vote = openraft::raft::VoteRequest::<super::types::TypeConfig>::new(openraft::Vote::new(99, 2), None);
-    let connection = Peers::default().connection(address, Purpose::Vote);
+    let line = Peers::default().line(address, Purpose::Vote);
     let asked: Result<openraft::raft::VoteResponse<super::types::TypeConfig>, _> =
-        connection.call(path::VOTE, envelope, &vote, Duration::from_secs(5)).await;
+        line.call(Topic::Vote, envelope.clone(), &vote, Duration::from_secs(5)).await;
     match asked {
         Err(CallError::Refused { refusal, .. }) => refusal,
         other => panic!("not refused: {other:?}"),
