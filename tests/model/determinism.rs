@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use raftq::{
     codec::{self, Format},
-    queue::{State, command::Entry, ids::Index, rows::RowKey},
+    queue::{State, ids::Index, rows::RowKey},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{agreement::Pair, simulation, store::Store};
+use crate::{
+    agreement::{Happened, Pair},
+    simulation,
+    store::Store,
+};
 
 const SEEDS: std::ops::Range<u64> = 1000..1010;
 const ENTRIES: usize = 250;
@@ -47,17 +51,23 @@ fn replicas_agree_whatever_their_batches_and_restarts() {
     }
 }
 
-/// The entries that a seed's steps come to.
-fn real_log(seed: u64) -> Vec<Entry> {
+/// The entries and restores that a seed's steps come to.
+fn real_log(seed: u64) -> Vec<Happened> {
     let mut pair = Pair::new();
     let step = |step| pair.step(step).unwrap_or_else(|what| panic!("agreement, which is tested elsewhere: {what}"));
     simulation::log(seed, ENTRIES).iter().map(step).collect()
 }
 
-fn replay(log: &[Entry], mut habits: impl FnMut() -> After) -> Outcome {
+fn replay(log: &[Happened], mut habits: impl FnMut() -> After) -> Outcome {
     let (mut state, mut store, mut answers) = (State::default(), Store::default(), Vec::new());
-    for (number, entry) in log.iter().enumerate() {
-        let applied = state.apply(&store, Index(number as u64 + 1), entry);
+    for Happened { restoration, entry } in log {
+        if let Some(restoration) = restoration {
+            store.take(state.take_changes());
+            state = State::load(&store);
+            state.restore(&store, restoration);
+        }
+        let index = Index(state.position().index.0 + 1);
+        let applied = state.apply(&store, index, entry);
         answers.push(codec::encode(Format::ANSWERS, &applied.answers));
         let after = habits();
         if after != After::Nothing {

@@ -40,8 +40,9 @@ pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal
         }
         let rest = !job.status().is_final();
         if rest && !canceling {
-            // It was for another attempt of this op: the next op begins at its own beginning.
+            // They were of this op: the next one begins at its own beginning.
             writer.changes.delete(RowKey::Checkpoint(id));
+            writer.changes.delete(RowKey::Progress(id));
         }
         if rest && (canceling || lease.cancel_after) {
             job.cancel_rest(writer.clocks.wall);

@@ -118,6 +118,8 @@ fn lease_of(lease: &job::Lease) -> Lease {
     Lease {
         id: lease.id,
         worker: lease.holder.worker.clone(),
+        host: lease.holder.host.clone(),
+        pid: lease.holder.pid,
         office: lease.holder.office,
         length_ms: lease.length_ms,
         deadline: lease.deadline,

@@ -1,7 +1,9 @@
 //! P12 to its end: whatever state a log left, an operator and a worker can finish every job in it.
 
 use raftq::queue::{
-    command::{CancelHow, Claim, Clocks, Command, Entry, LeaseAction, LeaseItem, Report, Request, Wanted},
+    command::{
+        CancelHow, Claim, Clocks, Command, Entry, LeaseAction, LeaseItem, Report, Request, SettingsChange, Wanted,
+    },
     ids::{ClusterMs, JobId, WallMs},
     job::Status,
 };
@@ -34,7 +36,8 @@ impl Pair {
         });
         let unlimit = self.model.limits.keys().map(|name| Command::Limit { name: name.clone(), max: None });
         let kill = Command::Cancel { ids: self.ids(Status::Canceling), how: CancelHow::Kill, reason: None };
-        unpause.chain(unlimit).chain([kill]).collect()
+        let policy = SettingsChange { bury_impossible: Some(false), ..SettingsChange::default() };
+        unpause.chain(unlimit).chain([kill, Command::Settings(policy)]).collect()
     }
 
     fn finish_all(&self) -> Command {

@@ -4,6 +4,7 @@
 mod compare;
 mod dry;
 mod pair;
+mod rows;
 mod views;
 
-pub use pair::Pair;
+pub use pair::{Happened, Pair};

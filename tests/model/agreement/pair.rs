@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftq::queue::{
-    State,
+    Restoration, State,
     applied::{Answer, Applied},
     command::{Entry, Request},
     ids::Index,
@@ -12,6 +12,7 @@ use raftq::queue::{
 
 use super::{
     compare::{adopt, plain, same_jobs},
+    rows::same_rows,
     views::{same_logs, same_memory, same_views},
 };
 use crate::{
@@ -32,6 +33,12 @@ pub struct Pair {
     trace: Vec<String>,
 }
 
+/// One step of a log: a restore at times, and an entry.
+pub struct Happened {
+    pub restoration: Option<Restoration>,
+    pub entry: Entry,
+}
+
 impl Pair {
     pub fn new() -> Self {
         Self {
@@ -46,16 +53,33 @@ impl Pair {
     }
 
     /// Turns the seed into an entry, applies it on both sides, and compares.
-    pub fn step(&mut self, seed: &EntrySeed) -> Result<Entry, String> {
-        let (requests, mine) = self.model_only(seed);
+    pub fn step(&mut self, seed: &EntrySeed) -> Result<Happened, String> {
+        let restoration = self.restoration(seed);
+        if let Some(restoration) = &restoration {
+            self.model.restore(restoration);
+            self.restore(restoration).map_err(|what| self.with_trace(&what))?;
+        }
+        let (requests, mine) = self.requests(seed);
         let (clocks, office) = (self.model.now, self.model.office);
         let entry = Entry { clocks, office, requests };
         self.compare(&entry, &mine)?;
-        Ok(entry)
+        Ok(Happened { restoration, entry })
     }
 
     /// What the seed comes to in the model's present situation, and the model's answers.
     pub fn model_only(&mut self, seed: &EntrySeed) -> (Vec<Request>, Vec<Answer>) {
+        if let Some(restoration) = self.restoration(seed) {
+            self.model.restore(&restoration);
+            self.index = restoration.index;
+        }
+        self.requests(seed)
+    }
+
+    fn restoration(&self, seed: &EntrySeed) -> Option<Restoration> {
+        seed.restore.map(|paused| self.hand.restoration(&self.model, paused))
+    }
+
+    fn requests(&mut self, seed: &EntrySeed) -> (Vec<Request>, Vec<Answer>) {
         let (clocks, office) = self.hand.begin(seed);
         self.index = Index(self.index.0 + 1);
         self.model.begin(self.index, clocks, office);
@@ -70,9 +94,25 @@ impl Pair {
         (requests, answers)
     }
 
+    /// The core is restored as it is in truth: from rows.
+    fn restore(&mut self, restoration: &Restoration) -> Result<(), String> {
+        self.trace.push(format!("{restoration:?}"));
+        self.index = restoration.index;
+        self.core = State::load(&self.store);
+        let restore = AssertUnwindSafe(|| self.core.restore(&self.store, restoration));
+        catch_unwind(restore).map_err(|panic| format!("the core panicked: {}", words(&*panic)))?;
+        self.store.take(self.core.take_changes());
+        self.promises.restored();
+        self.agree()
+    }
+
+    fn with_trace(&self, what: &str) -> String {
+        format!("{what}\n\n{}\n", self.trace.join("\n"))
+    }
+
     /// What a restart would read back is what there is.
     pub fn check_memory(&self) -> Result<(), String> {
-        same_memory(&self.core, &self.store).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))
+        same_memory(&self.core, &self.store).map_err(|what| self.with_trace(&what))
     }
 
     /// An entry that is already made.
@@ -83,8 +123,8 @@ impl Pair {
     }
 
     fn compare(&mut self, entry: &Entry, mine: &[Answer]) -> Result<Applied, String> {
-        let applied = self.apply_to_core(entry).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))?;
-        self.differ(entry, mine, &applied).map_err(|what| format!("{what}\n\n{}\n", self.trace.join("\n")))?;
+        let applied = self.apply_to_core(entry).map_err(|what| self.with_trace(&what))?;
+        self.differ(entry, mine, &applied).map_err(|what| self.with_trace(&what))?;
         Ok(applied)
     }
 
@@ -111,6 +151,16 @@ impl Pair {
         catch_unwind(check).map_err(|panic| format!("an invariant is broken: {}", words(&*panic)))
     }
 
+    fn agree(&mut self) -> Result<(), String> {
+        same_jobs(&self.model, &self.store)?;
+        same_views(&self.model, &self.core)?;
+        same_logs(&self.model, &self.store)?;
+        same_rows(&self.model, &self.store)?;
+        self.check_invariants()?;
+        adopt(&mut self.model, &self.store);
+        Ok(())
+    }
+
     fn differ(&mut self, entry: &Entry, mine: &[Answer], applied: &Applied) -> Result<(), String> {
         if applied.answers.len() != mine.len() {
             return Err(format!("{} answers to {} requests", applied.answers.len(), mine.len()));
@@ -121,11 +171,7 @@ impl Pair {
                 return Err(format!("answer {number}: the model says {mine:?}, the core {theirs:?}"));
             }
         }
-        same_jobs(&self.model, &self.store)?;
-        same_views(&self.model, &self.core)?;
-        same_logs(&self.model, &self.store)?;
-        self.check_invariants()?;
-        adopt(&mut self.model, &self.store);
+        self.agree()?;
         self.promises.see(entry, applied, self.core.next_deadline(), &self.store)
     }
 }

@@ -34,6 +34,9 @@ pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
         let open = job.depends[job.current()].iter().filter(|latch| latch.outcome.is_none()).map(|latch| latch.on);
         same(&format!("what job {} waits for", job.id), &open.collect(), &core.blocked_by(job.id))?;
     }
+    for job in model.live() {
+        same(&format!("what holds job {}", job.id), &model.held_by(job), &core.held_by(job.id))?;
+    }
     let (ended, pool) = (model.jobs.len() - live.len(), model.live().filter(|job| in_pool(job)).count());
     same("ended jobs", &(ended as u64), &core.counters().ended)?;
     let archived = model.jobs.values().filter(|job| job.archived).count();

@@ -11,15 +11,16 @@ use raftq::queue::{
 use super::{Model, job::OpStatus};
 
 impl Model {
-    pub(super) fn cancel(&mut self, id: JobId, how: CancelHow) -> Result<JobBrief, Refusal> {
+    pub(super) fn cancel(&mut self, id: JobId, how: CancelHow, reason: Option<&str>) -> Result<JobBrief, Refusal> {
         let status = self.job(id)?.status();
         let changed = match status {
             Status::Success | Status::Error | Status::Canceled => return Err(Refusal::Finished { status }),
             Status::Queued | Status::Delayed | Status::Blocked | Status::Buried | Status::Reserved => {
+                self.add_reason(id, reason);
                 self.cancel_now(id);
                 true
             }
-            Status::Running => self.stop_running(id, how)?,
+            Status::Running => self.stop_running(id, how, reason)?,
             Status::Canceling => self.escalate(id, how),
         };
         Ok(self.jobs[&id].brief(changed))
@@ -34,7 +35,7 @@ impl Model {
         self.changed(id);
     }
 
-    fn stop_running(&mut self, id: JobId, how: CancelHow) -> Result<bool, Refusal> {
+    fn stop_running(&mut self, id: JobId, how: CancelHow, reason: Option<&str>) -> Result<bool, Refusal> {
         let job = self.jobs.get_mut(&id).expect("the caller found it");
         let op = job.held().expect("it runs").0;
         let status = &mut job.ops[op].status;
@@ -48,6 +49,7 @@ impl Model {
             }
         };
         if changed {
+            self.add_reason(id, reason);
             self.changed(id);
         }
         Ok(changed)

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use raftq::queue::{ids::JobId, job::Spec, refusal::Refusal};
+use raftq::queue::{
+    applied::Submitted,
+    ids::JobId,
+    job::{Generated, Spec},
+    refusal::Refusal,
+};
 
 use super::{Model, OpStatus};
 
@@ -17,20 +22,21 @@ impl Model {
         op: usize,
         jobs: &[Member],
         atomic: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<Generated>, Refusal> {
         if jobs.is_empty() || matches!(self.jobs[&parent].ops[op].status, OpStatus::Canceling(..)) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if let Some(drained) = self.drained() {
-            return if atomic { Err(drained) } else { Ok(()) };
+            return if atomic { Err(drained) } else { Ok(vec![told(Err(drained)); jobs.len()]) };
         }
         let adopted: Vec<Member> =
             jobs.iter().map(|job| job.clone().map(|spec| self.adopt(parent, op, &spec))).collect();
         let verdicts = self.submit_batch(&adopted, atomic);
-        let fault = verdicts.into_iter().filter_map(Result::err).find(|refusal| *refusal != Refusal::Aborted);
+        let fault =
+            verdicts.iter().filter_map(|verdict| verdict.as_ref().err()).find(|fault| **fault != Refusal::Aborted);
         match fault {
-            Some(fault) if atomic => Err(fault),
-            _ => Ok(()),
+            Some(fault) if atomic => Err(fault.clone()),
+            _ => Ok(verdicts.into_iter().map(told).collect()),
         }
     }
 
@@ -40,9 +46,15 @@ impl Model {
         let from = &self.jobs[&parent];
         spec.priority = spec.priority.or(Some(from.ops[op].priority));
         if spec.reasons.is_empty() {
-            spec.reasons = from.spec.reasons.clone();
+            spec.reasons = from.spec.reasons.iter().chain(&from.reasons).cloned().collect();
         }
+        spec.comment.get_or_insert_with(|| format!("submitted by job {parent}").into());
         spec.parent = Some(parent);
         Arc::new(spec)
     }
+}
+
+/// What stands in the parent's result; the words are free.
+fn told(verdict: Result<Submitted, Refusal>) -> Generated {
+    verdict.map(|submitted| submitted.id).map_err(|refusal| (refusal.code().into(), "".into()))
 }

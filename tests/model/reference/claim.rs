@@ -17,6 +17,9 @@ use super::{
 
 impl Model {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Vec<Result<Claimed, Refusal>>, Refusal> {
+        if !(1..=1_000).contains(&claim.max) {
+            return Err(Refusal::invalid("max", ""));
+        }
         let claim = &mut claim.clone();
         match &claim.wanted.clone() {
             Wanted::Ids(ids) => Ok(ids.iter().map(|id| self.claim_by_id(claim, *id)).collect()),
@@ -72,6 +75,8 @@ impl Model {
         let lease = Lease {
             id: id_of_lease,
             worker: claim.worker.clone(),
+            host: claim.host.clone(),
+            pid: claim.pid,
             office,
             length_ms,
             deadline: (!claim.pool).then(|| now.after(length_ms)),
@@ -91,15 +96,15 @@ impl Model {
         self.paused.contains("") || self.paused.contains(queue)
     }
 
-    /// Counted from claim to end of lease, over all jobs, each time it is asked.
     fn limits_have_room(&self, job: &Job) -> bool {
-        job.spec.limits.iter().all(|(name, _)| match self.limits.get(name) {
-            None => true,
-            Some(max) => {
-                let holds = |other: &&Job| other.held().is_some() && other.spec.limits.iter().any(|(of, _)| of == name);
-                self.jobs.values().filter(holds).count() < *max as usize
-            }
-        })
+        job.spec.limits.iter().all(|(name, _)| self.has_room(name))
+    }
+
+    /// Counted from claim to end of lease, over all jobs, each time it is asked.
+    pub(super) fn has_room(&self, group: &str) -> bool {
+        let Some(max) = self.limits.get(group) else { return true };
+        let holds = |job: &&Job| job.held().is_some() && job.spec.limits.iter().any(|(of, _)| &**of == group);
+        self.jobs.values().filter(holds).count() < *max as usize
     }
 }
 

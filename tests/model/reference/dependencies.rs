@@ -99,6 +99,7 @@ impl Model {
         }
         for id in waiting {
             self.look_again(id);
+            self.bury_stirred();
         }
     }
 

@@ -3,7 +3,7 @@
 use raftq::queue::{
     applied::JobBrief,
     ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
-    job::{CancelSignal, Hold, LeaseEnd, LogLine, Needs, Office, Spec, Status},
+    job::{CancelSignal, Hold, Json, LeaseEnd, LogLine, Needs, Office, OpResult, Reason, Spec, Status},
 };
 
 use super::Model;
@@ -20,6 +20,10 @@ pub struct Job {
     pub ended_at: Option<WallMs>,
     pub archived: bool,
     pub log: Vec<LogLine>,
+    /// Given by verbs, after the submission's own.
+    pub reasons: Vec<Reason>,
+    pub progress: Option<Json>,
+    pub checkpoint: Option<Json>,
     /// Whether any op of it was ever started.
     pub ever_started: bool,
     /// For each op, for each of its dependencies: which job, and its final status once it had one.
@@ -38,6 +42,7 @@ pub struct Op {
     pub retries_used: u32,
     pub lost: u32,
     pub start_failures: u32,
+    pub result: OpResult,
     /// The last lease that ended, and how.
     pub last: Option<(LeaseId, LeaseEnd)>,
 }
@@ -57,6 +62,8 @@ pub enum OpStatus {
 pub struct Lease {
     pub id: LeaseId,
     pub worker: Box<str>,
+    pub host: Box<str>,
+    pub pid: u32,
     /// The office of the pool that holds it, if one does.
     pub office: Option<Office>,
     pub length_ms: u64,
@@ -194,6 +201,13 @@ impl Model {
             let status = job.status();
             self.ended.insert(id, status);
         }
+        self.stirred.insert(id);
+    }
+
+    pub(super) fn add_reason(&mut self, id: JobId, text: Option<&str>) {
+        let (source, at) = ((&*self.principal).into(), self.now.wall);
+        let job = self.jobs.get_mut(&id).expect("the caller found it");
+        job.reasons.extend(text.map(|text| Reason { source, text: text.into(), at }));
     }
 
     pub(super) fn delayed(&self, ms: u64) -> Lasting {

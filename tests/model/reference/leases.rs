@@ -4,7 +4,7 @@ use raftq::queue::{
     applied::{Answer, LeaseState},
     command::{Claim, LeaseAction, LeaseItem, Report},
     ids::{ClusterMs, JobId},
-    job::{Hold, LeaseEnd, LogLine, OnFailure},
+    job::{Hold, LeaseEnd, LogLine, OnFailure, OpResult},
     refusal::Refusal,
 };
 
@@ -25,6 +25,8 @@ enum Retry {
     /// Up to five times, whatever the job's own retries are.
     StartFailure,
     Released,
+    /// As if it had run out.
+    Lost,
 }
 
 impl Model {
@@ -42,9 +44,13 @@ impl Model {
         match job.held() {
             Some((op, lease)) if lease.id == item.lease => {
                 let lease = lease.clone();
-                self.holders_call(id, op, &lease, &item.action)
+                let answer = self.holders_call(id, op, &lease, &item.action);
+                self.bury_stirred();
+                answer
             }
-            _ if is_identical_repeat(job, item) => Ok(LeaseState { cancel: None, lease_ms: 0 }),
+            _ if is_identical_repeat(job, item) => {
+                says_why(&item.action).map(|()| LeaseState { cancel: None, lease_ms: 0 })
+            }
             Some((_, lease)) => {
                 let owner = Some(lease.worker.clone());
                 Err(Refusal::StaleLease { status: job.status(), owner })
@@ -60,15 +66,21 @@ impl Model {
         lease: &Lease,
         action: &LeaseAction,
     ) -> Result<LeaseState, Refusal> {
+        says_why(action)?;
         let state = self.lease_state(id, op);
         match action {
-            LeaseAction::Start { .. } => self.start(id, op),
-            LeaseAction::Touch { log, log_seq, .. } => self.touch(id, op, log, *log_seq),
-            LeaseAction::Success { jobs, atomic_children, report, .. } => {
-                self.submit_children(id, op, jobs, *atomic_children)?;
+            LeaseAction::Start { host, pid } => self.start(id, op, host.as_deref(), *pid),
+            LeaseAction::Touch { log, log_seq, progress, checkpoint } => {
+                self.touch(id, op, log, *log_seq);
+                let job = self.jobs.get_mut(&id).expect("its lease was found");
+                job.progress = progress.clone().or(job.progress.take());
+                job.checkpoint = checkpoint.clone().or(job.checkpoint.take());
+            }
+            LeaseAction::Success { result, jobs, atomic_children, report } => {
+                let jobs = self.submit_children(id, op, jobs, *atomic_children)?;
                 self.log_report(id, op, report);
                 self.learn(id, report);
-                self.success(id, op, lease);
+                self.success(id, op, lease, OpResult { result: result.clone(), jobs });
             }
             LeaseAction::Failure { fail_reason, retryable, delay_ms, report } => {
                 self.log_report(id, op, report);
@@ -80,7 +92,10 @@ impl Model {
                 );
             }
             LeaseAction::Release { delay_ms, .. } => self.release(id, op, lease, *delay_ms, LeaseEnd::Released),
-            LeaseAction::Bury { .. } => self.bury_held(id, op, lease),
+            LeaseAction::Bury { reason } => {
+                self.add_reason(id, reason.as_deref());
+                self.bury_held(id, op, lease);
+            }
         }
         Ok(state)
     }
@@ -96,9 +111,12 @@ impl Model {
         LeaseState { cancel, lease_ms: op.lease().map_or(0, |lease| lease.length_ms) }
     }
 
-    fn start(&mut self, id: JobId, op: usize) {
+    fn start(&mut self, id: JobId, op: usize, host: Option<&str>, pid: Option<u32>) {
         let wall = self.now.wall;
         let job = self.jobs.get_mut(&id).expect("its lease was found");
+        let lease = job.ops[op].lease_mut().expect("its lease was found");
+        lease.host = host.map_or(lease.host.clone(), Into::into);
+        lease.pid = pid.unwrap_or(lease.pid);
         if let OpStatus::Reserved(lease) = job.ops[op].status.clone() {
             job.ops[op].status = OpStatus::Running(lease);
             job.count_start(op, wall);
@@ -139,13 +157,15 @@ impl Model {
         job.log.extend(lines.iter().map(line));
     }
 
-    fn success(&mut self, id: JobId, op: usize, lease: &Lease) {
+    fn success(&mut self, id: JobId, op: usize, lease: &Lease, result: OpResult) {
         self.count_start(id, op);
         if self.ends_canceled(id, op, lease, LeaseEnd::FinishedSuccess) {
             return;
         }
         let job = self.end_lease(id, op, lease, LeaseEnd::FinishedSuccess);
-        job.ops[op].status = OpStatus::Success;
+        (job.ops[op].status, job.ops[op].result) = (OpStatus::Success, result);
+        // They were for another attempt of this op.
+        (job.progress, job.checkpoint) = (None, None);
         if lease.cancel_after {
             job.end_unfinished(&OpStatus::Canceled);
         }
@@ -177,6 +197,10 @@ impl Model {
             self.jobs.get_mut(&id).expect("its lease was found").ops[op].status = OpStatus::Error;
             return self.end_all(id, &OpStatus::Canceled);
         }
+        if let Retry::Lost = rule.retry {
+            self.jobs.get_mut(&id).expect("its lease was found").ops[op].start_failures = 0;
+            return self.lose_once(id, op);
+        }
         match self.takes_retry(id, op, failure, &rule) {
             Some(turn) => self.retry_later(id, op, failure.delay_ms, turn),
             None => self.fail_for_good(id, op),
@@ -203,7 +227,7 @@ impl Model {
                 op.start_failures += 1;
                 (op.start_failures <= 5).then(|| op.start_failures - 1)
             }
-            Retry::Yes | Retry::No | Retry::Released => None,
+            Retry::Yes | Retry::No | Retry::Released | Retry::Lost => None,
         }
     }
 
@@ -337,10 +361,20 @@ fn table(reason: &str) -> Rule {
     match reason {
         "exit_nonzero" | "signal" | "ram" | "time" => rule(true, Retry::Yes),
         "not_executable" | "not_found" | "invalid_exit" | "killed" => rule(true, Retry::No),
-        "cwd_missing" | "env_invalid" | "resources_impossible" => rule(false, Retry::No),
+        "cwd_missing" | "env_invalid" | "resources_impossible" | "preceding_op" | "dependency" => {
+            rule(false, Retry::No)
+        }
+        "lost_contact" => rule(true, Retry::Lost),
         "start_failed" => rule(false, Retry::StartFailure),
         "interrupted" => rule(false, Retry::Released),
         _ => rule(true, Retry::Yes),
+    }
+}
+
+fn says_why(action: &LeaseAction) -> Result<(), Refusal> {
+    match action {
+        LeaseAction::Failure { fail_reason, .. } if fail_reason.is_empty() => Err(Refusal::invalid("fail_reason", "")),
+        _ => Ok(()),
     }
 }
 

@@ -15,6 +15,8 @@ mod leases;
 mod needs;
 mod operator;
 mod plan;
+mod registry;
+mod restore;
 mod schedules;
 mod settings;
 mod submit;
@@ -26,7 +28,7 @@ use std::{
 };
 
 use raftq::queue::{
-    applied::Answer,
+    applied::{Answer, JobBrief},
     command::{Clocks, Command, Entry, Request},
     ids::{Index, JobId, LeaseId},
     job::{Office, Status},
@@ -35,6 +37,7 @@ use raftq::queue::{
 };
 
 pub use job::{Job, Lasting, Lease, Op, OpStatus};
+pub use registry::Worker;
 pub use schedules::Schedule;
 
 /// The whole queue.
@@ -54,12 +57,19 @@ pub struct Model {
     pub paused: BTreeSet<Arc<str>>,
     pub limits: BTreeMap<Arc<str>, u32>,
     pub schedules: BTreeMap<Arc<str>, Schedule>,
+    pub workers: BTreeMap<Arc<str>, Worker>,
+    /// Digests of those that are kept.
+    pub environments: BTreeSet<u128>,
     /// How the jobs of each queue have ended, as often as they did.
     pub totals: BTreeMap<Arc<str>, BTreeMap<Status, u64>>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
     /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
     ended: BTreeMap<JobId, Status>,
+    /// How many jobs nobody could hold: those that became ready, and those that were.
+    pub found_impossible: [u32; 2],
+    /// Jobs that have changed, and at which the policy has not looked.
+    stirred: BTreeSet<JobId>,
     /// Who asks just now.
     principal: Arc<str>,
 }
@@ -88,10 +98,14 @@ impl Model {
 
     fn command(&mut self, command: &Command) -> Answer {
         let answer = self.verb(command);
+        self.wake_all();
+        answer
+    }
+
+    fn wake_all(&mut self) {
         while let Some((id, status)) = self.ended.pop_first() {
             self.wake_dependents(id, status);
         }
-        answer
     }
 
     fn verb(&mut self, command: &Command) -> Answer {
@@ -103,9 +117,11 @@ impl Model {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Command::Leases { items, claim } => self.leases(items, claim.as_ref()),
-            Command::Cancel { ids, how, reason: _ } => self.each(ids, |model, id| model.cancel(id, *how)),
+            Command::Cancel { ids, how, reason } => {
+                self.each(ids, |model, id| model.cancel(id, *how, reason.as_deref()))
+            }
             Command::Kick { ids } => self.each(ids, Model::kick),
-            Command::Bury { ids, reason: _ } => self.each(ids, Model::bury),
+            Command::Bury { ids, reason } => self.each(ids, |model, id| model.bury(id, reason.as_deref())),
             Command::Priority { ids, priority } => self.each(ids, |model, id| model.reprioritize(id, *priority)),
             Command::Archive { ids } => self.each(ids, Model::archive),
             Command::Autoarchive(which) => self.autoarchive(which),
@@ -126,16 +142,21 @@ impl Model {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Command::Schedule(change) => self.schedule(change),
-            Command::Worker(_) | Command::Environment { .. } => Answer::Done,
+            Command::Worker(change) => self.worker(change),
+            Command::Environment { digest, .. } => {
+                self.environments.insert(*digest);
+                Answer::Done
+            }
         }
     }
 
-    fn each(
-        &mut self,
-        ids: &[JobId],
-        mut verb: impl FnMut(&mut Model, JobId) -> Result<raftq::queue::applied::JobBrief, Refusal>,
-    ) -> Answer {
-        Answer::Jobs(ids.iter().map(|id| verb(self, *id)).collect())
+    fn each(&mut self, ids: &[JobId], mut verb: impl FnMut(&mut Model, JobId) -> Result<JobBrief, Refusal>) -> Answer {
+        let one = |id: &JobId| {
+            let brief = verb(self, *id)?;
+            self.bury_stirred();
+            Ok(self.jobs.get(id).map_or(brief, |job| job.brief(brief.changed)))
+        };
+        Answer::Jobs(ids.iter().map(one).collect())
     }
 
     /// A job by id; what is not there is `not_found`, whichever verb asks.

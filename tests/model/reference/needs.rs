@@ -6,7 +6,7 @@ use raftq::queue::{
     job::Needs,
 };
 
-use super::{Model, job::Job};
+use super::{Model, job::Job, registry::fits};
 
 const RAM_STEP_MB: u64 = 100;
 const TIME_STEP_S: u64 = 1800;
@@ -80,12 +80,7 @@ impl Model {
     }
 
     pub(super) fn fits(&self, claim: &Claim, job: &Job) -> bool {
-        let (free, needs) = (claim.free.unwrap_or_default(), self.needs(job));
-        let within = |need: u64, free: Option<u64>| free.is_none_or(|free| need <= free);
-        within(needs.cores_milli.into(), free.cores_milli)
-            && within(needs.ram_mb, free.ram_mb)
-            && within(needs.disk_mb, free.disk_mb)
-            && within(needs.time_s, free.time_s)
+        fits(&self.needs(job), &claim.free.unwrap_or_default())
     }
 
     /// What one job takes, the next of the same claim can no longer have. Time is not used up by running side by side.

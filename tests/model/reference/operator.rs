@@ -51,7 +51,7 @@ impl Model {
     }
 
     /// An operator may bury whatever has no lease.
-    pub(super) fn bury(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
+    pub(super) fn bury(&mut self, id: JobId, reason: Option<&str>) -> Result<JobBrief, Refusal> {
         let job = self.job(id)?;
         let status = job.status();
         match status {
@@ -64,6 +64,7 @@ impl Model {
             Status::Queued | Status::Delayed | Status::Blocked => {}
         }
         job.hold = Lasting::exactly(Hold::Buried);
+        self.add_reason(id, reason);
         self.changed(id);
         Ok(self.jobs[&id].brief(true))
     }
@@ -98,6 +99,9 @@ impl Model {
 
     /// By end, strictly more than the age ago; a piece at a time.
     pub(super) fn autoarchive(&mut self, which: &Autoarchive) -> Answer {
+        if which.limit == 0 {
+            return Answer::Refused(Refusal::invalid("limit", ""));
+        }
         let now = self.now.wall.0;
         let old = |end: u64| which.age_ms.is_none_or(|age| end.saturating_add(age) < now);
         let mut eligible: Vec<_> = (self.jobs.values())
@@ -163,7 +167,8 @@ impl Model {
         for (op, new) in job.ops.iter_mut().zip(&spec.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             op.priority = new.priority.or(spec.priority).unwrap_or_default();
         }
-        job.spec = Spec::clone(spec);
+        let (submitted_by, parent) = (job.spec.submitted_by.clone(), job.spec.parent);
+        job.spec = Spec { submitted_by, parent, ..Spec::clone(spec) };
         self.changed(id);
         Ok(self.jobs[&id].brief(true))
     }
@@ -172,6 +177,7 @@ impl Model {
         if let Some(field) = bad_field(new) {
             return Err(Refusal::invalid(field, ""));
         }
+        self.check_environment(new)?;
         let job = &self.jobs[&id];
         if new.ops.len() != job.ops.len() {
             return Err(Refusal::invalid("ops", ""));

@@ -42,6 +42,7 @@ impl Model {
         if let Some(field) = bad_field(spec) {
             return Err(Refusal::invalid(field, ""));
         }
+        self.check_environment(spec)?;
         let taken = |name: &str| jobs[..at].iter().flatten().any(|other| says(other, name));
         if spec.batch_name.as_deref().is_some_and(taken) {
             return Err(Refusal::invalid("as", ""));

@@ -49,6 +49,7 @@ impl Model {
         if let Some(field) = wrong_field(definition) {
             return Err(Refusal::invalid(field, ""));
         }
+        self.check_environment(&definition.spec).map_err(|_| Refusal::invalid("spec.environment", ""))?;
         let old = self.schedules.get(name);
         if old.is_some() && if_absent {
             return Err(Refusal::Conflict { message: "".into() });
@@ -141,6 +142,7 @@ impl Model {
         }
         let mut spec = Spec::clone(&schedule.definition.spec);
         spec.name.get_or_insert_with(|| name.into());
+        spec.comment.get_or_insert_with(|| format!("submitted by schedule {name}").into());
         self.submit_batch(&[Ok(Arc::new(spec))], false).remove(0)
     }
 }

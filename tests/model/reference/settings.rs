@@ -5,10 +5,14 @@ use std::sync::Arc;
 use raftq::queue::{
     applied::Answer,
     command::{PoolChange, SettingsChange},
+    refusal::Refusal,
     settings::Drain,
 };
 
 use super::Model;
+
+const POOL_SIZE_MAX: u32 = 10_000;
+const LIVE_JOBS_MAX_MAX: u64 = 1_000_000_000;
 
 impl Model {
     /// Draining twice keeps who, why and since when.
@@ -30,6 +34,9 @@ impl Model {
     }
 
     pub(super) fn set_pool(&mut self, change: &PoolChange) -> Answer {
+        if change.size.is_some_and(|size| size > POOL_SIZE_MAX) {
+            return Answer::Refused(Refusal::invalid("size", ""));
+        }
         let pool = &mut self.pool;
         pool.active = change.active.unwrap_or(pool.active);
         pool.size = change.size.unwrap_or(pool.size);
@@ -46,6 +53,9 @@ impl Model {
     }
 
     pub(super) fn set_settings(&mut self, change: &SettingsChange) -> Answer {
+        if let Some(field) = wrong_field(change) {
+            return Answer::Refused(Refusal::invalid(field, ""));
+        }
         let settings = &mut self.settings;
         settings.live_jobs_max = change.live_jobs_max.unwrap_or(settings.live_jobs_max);
         settings.archive_after_ms = change.archive_after_ms.unwrap_or(settings.archive_after_ms);
@@ -54,4 +64,11 @@ impl Model {
         self.pool.timeout_ms = change.pool_timeout_ms.unwrap_or(self.pool.timeout_ms);
         Answer::Done
     }
+}
+
+fn wrong_field(change: &SettingsChange) -> Option<&'static str> {
+    if change.live_jobs_max.is_some_and(|max| max > LIVE_JOBS_MAX_MAX) {
+        return Some("live_jobs_max");
+    }
+    change.pool_timeout_ms.filter(|ms| !(100..=3_600_000).contains(ms)).map(|_| "pool_timeout_ms")
 }

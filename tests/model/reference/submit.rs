@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raftq::queue::{
     applied::{Answer, Submitted},
     ids::{JobId, Priority},
-    job::{Depends, Hold, JobRef, LEASE_MS_MAX, LEASE_MS_MIN, Needs, OpSpec, Spec, When},
+    job::{Depends, Hold, JobRef, LEASE_MS_MAX, LEASE_MS_MIN, Needs, OpResult, OpSpec, Spec, When},
     refusal::Refusal,
 };
 
@@ -62,6 +62,8 @@ impl Model {
                 self.create_limits(&spec);
                 self.jobs.insert(id, self.new_job(&spec, &targets, ids));
                 self.settle(id);
+                self.stirred.insert(id);
+                self.bury_stirred();
                 Submitted { id, existed: false }
             }
             Plan::Existing(spec, _) | Plan::Twin(spec, _) => {
@@ -104,6 +106,7 @@ impl Model {
         let mut spec = spec.clone();
         let said = spec.ops.iter_mut().flat_map(|op| &mut op.depends);
         said.zip(depends.iter().flatten()).for_each(|(said, latch)| said.on = JobRef::Id(latch.on));
+        spec.submitted_by = spec.submitted_by.or(Some((&*self.principal).into()));
         self.fresh(&spec, depends)
     }
 
@@ -116,6 +119,14 @@ impl Model {
     pub(super) fn holder_of(&self, unique: Option<&Arc<str>>) -> Option<JobId> {
         let unique = unique?;
         self.live().find(|job| job.spec.unique.as_ref() == Some(unique)).map(|job| job.id)
+    }
+
+    /// A spec may only name what is kept.
+    pub(super) fn check_environment(&self, spec: &Spec) -> Result<(), Refusal> {
+        match spec.environment.filter(|digest| !self.environments.contains(digest)) {
+            Some(_) => Err(Refusal::invalid("environment", "")),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn create_limits(&mut self, spec: &Spec) {
@@ -136,6 +147,7 @@ impl Model {
             retries_used: 0,
             lost: 0,
             start_failures: 0,
+            result: OpResult::default(),
             last: None,
         };
         Job {
@@ -149,6 +161,9 @@ impl Model {
             ended_at: None,
             archived: false,
             log: Vec::new(),
+            reasons: Vec::new(),
+            progress: None,
+            checkpoint: None,
             ever_started: false,
             depends,
             raised: Needs::default(),

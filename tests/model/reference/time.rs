@@ -3,6 +3,7 @@
 
 use raftq::queue::{
     applied::Answer,
+    command::Clocks,
     ids::JobId,
     job::{Hold, LeaseEnd, Office},
 };
@@ -13,28 +14,31 @@ use super::{
 };
 
 impl Model {
+    /// What the cluster clock ends, then what it means for those who wait, then what the wall clock does.
     pub(super) fn tick(&mut self, hold_wall: bool) -> Answer {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in ids {
-            self.expire_lease(id);
-            self.end_delay(id, hold_wall);
+        for id in &ids {
+            self.expire_lease(*id);
+            self.end_hold(*id, |hold, now| matches!(hold, Hold::Delayed(until) if *until <= now.cluster));
         }
+        self.bury_stirred();
         self.drop_unused_names();
+        self.expire_workers();
+        self.bury_impossible();
         if !hold_wall {
+            for id in &ids {
+                self.end_hold(*id, |hold, now| matches!(hold, Hold::RunAt(at) if *at <= now.wall));
+            }
+            self.bury_stirred();
             self.keep_policy();
         }
         Answer::Done
     }
 
-    fn end_delay(&mut self, id: JobId, hold_wall: bool) {
+    fn end_hold(&mut self, id: JobId, is_due: impl Fn(&Hold, Clocks) -> bool) {
         let now = self.now;
         let job = self.jobs.get_mut(&id).expect("it was listed a moment ago");
-        let due = match job.hold.hold {
-            Hold::Delayed(until) => until <= now.cluster,
-            Hold::RunAt(at) => at <= now.wall && !hold_wall,
-            Hold::None | Hold::Blocked | Hold::Buried => false,
-        };
-        if due {
+        if is_due(&job.hold.hold, now) {
             job.hold = Lasting::exactly(Hold::None);
             self.changed(id);
             self.settle(id);
@@ -66,7 +70,7 @@ impl Model {
     }
 
     /// Only reserved: queued again, nothing counted. Started: lost, and run again or failed as the spec says.
-    fn lose(&mut self, id: JobId, op: usize, lease: &Lease) {
+    pub(super) fn lose(&mut self, id: JobId, op: usize, lease: &Lease) {
         if self.ends_canceled(id, op, lease, LeaseEnd::Expired) {
             return;
         }
@@ -75,9 +79,18 @@ impl Model {
         if lease.cancel_after {
             return self.end_all(id, &OpStatus::Canceled);
         }
-        job.ops[op].lost += u32::from(started);
-        let again = !started || (job.spec.policy.rerun_on_loss && job.ops[op].lost <= job.spec.policy.lost_limit);
-        if !again {
+        if started {
+            return self.lose_once(id, op);
+        }
+        job.ops[op].status = OpStatus::Queued;
+        self.changed(id);
+    }
+
+    /// Run again as often as the spec allows, and else by `on_failure`.
+    pub(super) fn lose_once(&mut self, id: JobId, op: usize) {
+        let job = self.jobs.get_mut(&id).expect("its lease was found");
+        job.ops[op].lost += 1;
+        if !job.spec.policy.rerun_on_loss || job.ops[op].lost > job.spec.policy.lost_limit {
             return self.fail_for_good(id, op);
         }
         job.ops[op].status = OpStatus::Queued;
