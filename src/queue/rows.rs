@@ -186,9 +186,7 @@ pub struct Counters {
     pub last_job: JobId,
     pub last_lease: LeaseId,
     pub position: Position,
-    pub succeeded: u64,
-    pub failed: u64,
-    pub canceled: u64,
+    pub ends: Ends,
     pub archived: u64,
     /// Jobs that have ended and still exist, archived or not.
     pub ended: u64,
@@ -197,19 +195,7 @@ pub struct Counters {
 impl Counters {
     /// One more job has ended like this.
     pub fn count_end(&mut self, status: Status) {
-        let total = match status {
-            Status::Success => &mut self.succeeded,
-            Status::Error => &mut self.failed,
-            Status::Canceled => &mut self.canceled,
-            Status::Queued
-            | Status::Delayed
-            | Status::Blocked
-            | Status::Buried
-            | Status::Reserved
-            | Status::Running
-            | Status::Canceling => panic!("a job that has ended is final"),
-        };
-        *total += 1;
+        self.ends.count(status);
         self.ended += 1;
     }
 }

@@ -16,7 +16,7 @@ use super::{
 /// Stands for all queues beyond the first so many, so that the totals add up and stay bounded. No queue has this name.
 const OTHERS: &str = "";
 
-/// Jobs of one queue that have ended like this.
+/// How many jobs have ended like this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
     pub success: u64,
@@ -79,7 +79,7 @@ impl Totals {
 }
 
 impl Ends {
-    fn count(&mut self, status: Status) {
+    pub fn count(&mut self, status: Status) {
         match status {
             Status::Success => self.success += 1,
             Status::Error => self.error += 1,

@@ -94,7 +94,7 @@ fn jobs(view: &View, text: &mut Text) {
         text.sample("raftq_jobs", &format!("status=\"{}\"", status.name()), count as f64);
     }
     text.family("raftq_jobs_ended_total", "counter", "jobs that have ended, by how");
-    let ended = [("success", totals.succeeded), ("error", totals.failed), ("canceled", totals.canceled)];
+    let ended = [("success", totals.ends.success), ("error", totals.ends.error), ("canceled", totals.ends.canceled)];
     for (status, count) in ended {
         text.sample("raftq_jobs_ended_total", &format!("status=\"{status}\""), count as f64);
     }

@@ -40,9 +40,9 @@ fn totals(state: &State) -> Value {
     let counters = state.counters();
     json!({
         "submitted": counters.last_job,
-        "success": counters.succeeded,
-        "error": counters.failed,
-        "canceled": counters.canceled,
+        "success": counters.ends.success,
+        "error": counters.ends.error,
+        "canceled": counters.ends.canceled,
         "archived": counters.archived,
         "leases": counters.last_lease,
     })

@@ -166,9 +166,9 @@ impl Script {
             state.live_count(),
             state.ended_count(),
             counters.archived,
-            counters.succeeded,
-            counters.failed,
-            counters.canceled,
+            counters.ends.success,
+            counters.ends.error,
+            counters.ends.canceled,
             state.key_names()
         );
         for (queue, counts) in state.queues() {
