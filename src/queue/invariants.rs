@@ -79,18 +79,36 @@ impl<T: ?Sized + Ord> PartialEq for Interner<T> {
 }
 
 impl State {
-    /// Whether two replicas are the same: everything but what is on its way to disk.
+    /// Whether two replicas are the same: everything but what is on its way to disk. Shared values are checked by [`check`].
     pub fn is_same(&self, other: &State) -> bool {
-        self.counters == other.counters
-            && self.live == other.live
-            && self.order == other.order
-            && self.keys == other.keys
-            && self.history == other.history
-            && (&self.drain, &self.pool, &self.settings) == (&other.drain, &other.pool, &other.settings)
-            && (&self.paused, &self.limits) == (&other.paused, &other.limits)
-            && (&self.environments, &self.schedules, &self.totals)
-                == (&other.environments, &other.schedules, &other.totals)
-            && (&self.workers, self.looks_again) == (&other.workers, other.looks_again)
-            && (&self.waits, &self.learned) == (&other.waits, &other.learned)
+        // Named one by one, so that no field is forgotten.
+        let State {
+            counters,
+            live,
+            order,
+            shared: _,
+            keys,
+            history,
+            drain,
+            pool,
+            settings,
+            paused,
+            limits,
+            workers,
+            looks_again,
+            environments,
+            schedules,
+            totals,
+            waits,
+            learned,
+            touched: _,
+            changes: _,
+        } = self;
+        (counters, live, order, keys) == (&other.counters, &other.live, &other.order, &other.keys)
+            && (history, totals, waits) == (&other.history, &other.totals, &other.waits)
+            && (drain, pool, settings) == (&other.drain, &other.pool, &other.settings)
+            && (paused, limits, learned) == (&other.paused, &other.limits, &other.learned)
+            && (workers, looks_again) == (&other.workers, &other.looks_again)
+            && (environments, schedules) == (&other.environments, &other.schedules)
     }
 }

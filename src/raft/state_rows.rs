@@ -365,6 +365,7 @@ mod tests {
             RowKey::ScheduleSpec(text()),
             RowKey::QueueEnds(text()),
             RowKey::Waking(job),
+            RowKey::LookAgain,
         ]
     }
 
