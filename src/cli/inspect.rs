@@ -7,6 +7,7 @@ use super::{
     failure::{Exit, Outcome},
     output, units,
 };
+use crate::client::{Method, path_segment};
 
 #[derive(Debug, clap::Args)]
 pub struct WhyArgs {
@@ -25,6 +26,13 @@ pub struct EventsArgs {
     /// End after this many
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct StatsArgs {
+    /// Forget what this resource group has learned, and the group with it
+    #[arg(long, value_name = "RESOURCE_GROUP")]
+    forget: Option<String>,
 }
 
 /// Why a job is not running.
@@ -46,8 +54,18 @@ pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
-pub async fn stats(context: &Context) -> Outcome {
+pub async fn stats(context: &Context, args: StatsArgs) -> Outcome {
+    if let Some(group) = &args.forget {
+        return forget(context, group).await;
+    }
     let answer: Value = context.read("/v1/stats", &[]).await?;
+    context.output.document(&answer)?;
+    Ok(Exit::Ok)
+}
+
+async fn forget(context: &Context, group: &str) -> Outcome {
+    let path = format!("/v1/stats/groups/{}", path_segment(group));
+    let answer: Value = context.write(Method::DELETE, &path, &json!({})).await?;
     context.output.document(&answer)?;
     Ok(Exit::Ok)
 }

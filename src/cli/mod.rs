@@ -162,8 +162,8 @@ enum Command {
     #[command(after_help = "Examples:\n  raftq why 17")]
     Why(inspect::WhyArgs),
     /// Totals, rates, estimates, learned needs
-    #[command(after_help = "Examples:\n  raftq stats")]
-    Stats,
+    #[command(after_help = "Examples:\n  raftq stats\n  raftq stats --forget assembly")]
+    Stats(inspect::StatsArgs),
     /// Who works
     #[command(after_help = "Examples:\n  raftq workers")]
     Workers,
@@ -243,7 +243,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Limit(args) => queues::limit(&context, args).await,
         Command::Policy(args) => queues::policy(&context, args).await,
         Command::Why(args) => inspect::why(&context, args).await,
-        Command::Stats => inspect::stats(&context).await,
+        Command::Stats(args) => inspect::stats(&context, args).await,
         Command::Workers => inspect::workers(&context).await,
         Command::Events(args) => inspect::events(&context, args).await,
         Command::Delete(args) => act::delete(&context, args).await,

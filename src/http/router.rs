@@ -46,6 +46,7 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/workers", get(workers::workers))
         .route("/v1/workers/{id}", put(workers::put).delete(workers::remove))
         .route("/v1/stats", get(stats::stats))
+        .route("/v1/stats/groups/{name}", delete(stats::forget))
         .route("/v1/events", get(events::events))
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/init", post(cluster::init))

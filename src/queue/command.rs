@@ -128,6 +128,10 @@ pub enum Command {
         version: Index,
         command: Box<Command>,
     },
+    /// What a resource group has learned, and its name with that.
+    Forget {
+        resource_group: Arc<str>,
+    },
 }
 
 /// Take work (design 2.2, claim).

@@ -74,6 +74,9 @@ pub enum Refusal {
     NoSchedule {
         name: Box<str>,
     },
+    NoResourceGroup {
+        name: Box<str>,
+    },
 }
 
 impl Refusal {
@@ -94,7 +97,7 @@ impl Refusal {
         match self {
             Refusal::Invalid { .. } => "invalid",
             Refusal::Aborted => "aborted",
-            Refusal::NotFound { .. } | Refusal::NoSchedule { .. } => "not_found",
+            Refusal::NotFound { .. } | Refusal::NoSchedule { .. } | Refusal::NoResourceGroup { .. } => "not_found",
             Refusal::Conflict { .. } | Refusal::InUse { .. } | Refusal::NotClaimable { .. } => "conflict",
             Refusal::StaleLease { .. } => "stale_lease",
             Refusal::NotClaimed { .. } => "not_claimed",
@@ -154,6 +157,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "submissions are closed (drained by {by}); wait for undrain")
             }
             Refusal::NoSchedule { name } => write!(f, "there is no schedule {name}"),
+            Refusal::NoResourceGroup { name } => write!(f, "there is no resource group {name}"),
             Refusal::InUse { by } => write!(f, "job {by} still waits for it; delete that one too, or first"),
         }
     }

@@ -228,6 +228,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Worker(change) => ops::worker::worker(step, change),
         Command::Environment { digest, value } => ops::environment::environment(step, *digest, value),
         Command::Schedule(change) => ops::schedule::schedule(step, change),
+        Command::Forget { resource_group } => ops::learn::forget(step, resource_group),
         Command::Piece { command, ids, next } => match dispatch(step, command) {
             Answer::Jobs(results) => Answer::Piece { ids: ids.clone(), results, next: *next },
             other => other,

@@ -32,6 +32,7 @@ fn frees_or_holds(command: &Command) -> bool {
             | Command::Pause { .. }
             | Command::Pool(_)
             | Command::Settings(_)
+            | Command::Forget { .. }
             | Command::Schedule(ScheduleChange::Remove { .. } | ScheduleChange::Pause { paused: true, .. })
     )
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Cluster, World, scenario};
+use crate::harness::{Cluster, Process, World, scenario};
 
 #[test]
 fn scenario_41_live_job_limit() {
@@ -50,5 +50,8 @@ fn scenario_45_needs_are_learned_by_resource_group() {
         let learned = |group: &str| stats["learned"][group].clone();
         assert_eq!((&learned(&one)["ram_mb"], &learned(&one)["time_s"]), (&json!(100), &json!(1800)), "{stats}");
         assert!(learned(&ten).is_null(), "one group reads another: {stats}");
+        assert_eq!(Process::output(world.cluster, &["stats", "--forget", &one]).0, Some(0));
+        let stats = world.get("/v1/stats").ok();
+        assert!(stats["learned"][&one].is_null(), "it was to forget: {stats}");
     });
 }

@@ -40,6 +40,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("settings", &["ok", "invalid"]),
     ("pool", &["ok", "invalid"]),
     ("environment", &["ok"]),
+    ("forget", &["ok", "not_found"]),
     ("schedule", &["ok", "invalid", "conflict", "not_found"]),
     ("schedule run", &["ok", "existed", "drained", "queue_full", "not_found"]),
     ("slot", &["submitted", "existed", "overlapped", "missed", "refused"]),
@@ -130,6 +131,7 @@ fn verb(command: &Command) -> &'static str {
         Command::Settings(_) => "settings",
         Command::Pool(_) => "pool",
         Command::Environment { .. } => "environment",
+        Command::Forget { .. } => "forget",
         _ => "other",
     }
 }

@@ -1,10 +1,12 @@
-//! GET /v1/stats: totals, rates, when the queue will be empty at this rate, what resource groups have needed.
+//! GET /v1/stats: totals, rates, when the queue will be empty at this rate, what resource groups have needed; and
+//! DELETE /v1/stats/groups/{name}, which makes one forget that.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
-    http::{call::Call, failure::Failure, read::look, reply::Reply},
-    queue::{State, job::Status},
+    api::Nothing,
+    http::{call::Call, failure::Failure, params::NamePath, read::look, reply::Reply},
+    queue::{State, command::Command, job::Status},
 };
 
 pub async fn stats(call: Call) -> Result<Reply, Failure> {
@@ -24,6 +26,13 @@ pub async fn stats(call: Call) -> Result<Reply, Failure> {
         })
     });
     Ok(Reply::json(&seen.value).at(seen.index))
+}
+
+/// A group that nobody names any more makes room; one whose jobs have changed learns anew.
+pub async fn forget(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    let committed = call.propose(Command::Forget { resource_group: name.as_str().into() }).await?;
+    Ok(Reply::json(&json!({ "name": name, "forgotten": true })).at(committed.index))
 }
 
 /// Live jobs by status.

@@ -256,6 +256,27 @@ async fn needs_of_a_granted_job_are_those_that_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn resource_group_that_is_forgotten_leaves_what_was_asked_for() {
+    let stage = Stage::formed(1).await;
+    let spec = r#"{"kind": "x", "resource_group": "a/b", "needs": {"ram_mb": 5000}}"#;
+    let id = stage.submit(spec).await;
+    let lease = stage.post(0, "/v1/claim", CLAIM).await.ok()["jobs"][0]["lease"].clone();
+    let finish =
+        json!({ "items": [{ "job": id, "lease": lease, "do": "finish", "outcome": "success", "peak_ram_mb": 130 }] });
+    stage.post(0, "/v1/leases", &finish.to_string()).await.ok();
+    assert_eq!(stage.get(0, "/v1/stats").await.ok()["learned"]["a/b"]["ram_mb"], 200);
+    let id = stage.submit(spec).await;
+    let forgotten = stage.send(0, Method::DELETE, "/v1/stats/groups/a%2Fb", &[], "").await.ok();
+    assert_eq!(forgotten, json!({ "name": "a/b", "forgotten": true }));
+    assert_eq!(stage.get(0, "/v1/stats").await.ok()["learned"], json!({}));
+    let shown = stage.get(0, &format!("/v1/jobs/{id}?fields=effective_needs")).await.ok();
+    assert_eq!(shown["effective_needs"]["ram_mb"], 5000);
+    let twice = stage.send(0, Method::DELETE, "/v1/stats/groups/a%2Fb", &[], "").await;
+    assert_eq!((twice.status.as_u16(), twice.code().as_str()), (404, "not_found"));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn claim_by_ids_answers_for_each_in_order_with_the_fields_of_the_contract() {
     let stage = Stage::formed(1).await;
     let (free, held) = (stage.submit(r#"{"kind": "x"}"#).await, stage.submit(r#"{"kind": "x"}"#).await);

@@ -35,7 +35,7 @@ impl Kinds {
         let (known, max) = (state.limits.len(), limits::LIMIT_GROUPS_MAX);
         Room { known, max, advice: "limit groups already; remove one" }.check(&self.limits, &brought.limits)?;
         let (known, max) = (state.learned.len(), limits::RESOURCE_GROUPS_MAX);
-        Room { known, max, advice: "resource groups already; use one of those" }
+        Room { known, max, advice: "resource groups already; use one of those, or forget one" }
             .check(&self.resource_groups, &brought.resource_groups)?;
         self.extend(brought);
         Ok(())

@@ -1,13 +1,16 @@
-//! What a run teaches its resource group, and what a failure for want of memory or time changes for the job itself.
+//! What a run teaches its resource group, how that is forgotten, and what a failure for want of memory or time changes for the
+//! job itself.
 
 use std::sync::Arc;
 
 use crate::queue::{
+    applied::Answer,
     command::Report,
     ids::JobId,
     job::{Job, Needs},
-    needs,
+    limits, needs,
     ops::{failure::Failure, impossible},
+    refusal::Refusal,
     rows::{Row, RowKey},
     step::Step,
 };
@@ -21,6 +24,10 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
         return;
     }
     let state = &mut *step.state;
+    // It was forgotten while the job waited, and others came in its place.
+    if state.learned.len() >= limits::RESOURCE_GROUPS_MAX && !state.learned.contains_key(&group) {
+        return;
+    }
     let learned = state.learned.entry(group.clone()).or_default();
     let before = (learned.ram_mb(), learned.time_s());
     learned.add(report);
@@ -31,6 +38,18 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
         step.wake(&queue);
         impossible::look_again(step);
     }
+}
+
+/// Nothing is known of the group any more, and its name makes room for another. Jobs that say it still need what they ask for
+/// themselves, and it is there again with the next job or run of it.
+pub fn forget(step: &mut Step, group: &Arc<str>) -> Answer {
+    if step.state.learned.remove(group).is_none() {
+        return Answer::Refused(Refusal::NoResourceGroup { name: (&**group).into() });
+    }
+    step.state.changes.delete(RowKey::Learned(group.clone()));
+    step.wake_all();
+    impossible::look_again(step);
+    Answer::Done
 }
 
 /// After `ram` or `time` the job asks for more.

@@ -36,7 +36,7 @@ pub fn pause(step: &mut Step, queue: Option<&Arc<str>>, paused: bool) -> Answer 
 
 fn check(step: &Step, queue: Option<&Arc<str>>, paused: bool) -> Result<(), Refusal> {
     queue.map_or(Ok(()), |queue| limits::check_queue("queue", queue))?;
-    if paused {
+    if paused && queue.is_some_and(|queue| !step.state.paused.contains(queue)) {
         limits::check_count("queue", step.state.paused.len() + 1, limits::QUEUES_MAX)?;
     }
     Ok(())

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::words;
 use crate::queue::{
     applied::Answer,
-    command::{Command, Definition, Entry, Key, Request, ScheduleChange, WorkerChange},
-    ids::{Index, JobId},
+    command::{
+        Clocks, Command, Definition, Entry, Key, LeaseAction, LeaseItem, Report, Request, ScheduleChange, WorkerChange,
+    },
+    ids::{ClusterMs, Index, JobId, LeaseId},
     job::{Json, Spec},
     limits,
     refusal::Refusal,
@@ -22,13 +24,15 @@ struct Filled {
     state: State,
     rows: Memory,
     index: u64,
+    cluster_ms: u64,
 }
 
 impl Filled {
     fn apply(&mut self, requests: Vec<Request>) -> Vec<Answer> {
         self.index += 1;
         let bench = Bench::default();
-        let entry = Entry { clocks: bench.clocks, office: bench.office, requests };
+        let clocks = Clocks { cluster: ClusterMs(self.cluster_ms), ..bench.clocks };
+        let entry = Entry { clocks, office: bench.office, requests };
         let answers = self.state.apply(&self.rows, Index(self.index), &entry).answers;
         self.rows.store(self.state.take_changes());
         answers
@@ -65,6 +69,8 @@ fn queues_at_their_limit_refuse_one_more() {
     let refused = filled.submit(limits::QUEUES_MAX..limits::QUEUES_MAX + 1, named);
     assert!(refused[0].to_string().contains("10000 queues"), "{refused:?}");
     assert_eq!(filled.submit(0..1, named), [], "a known queue has room");
+    filled.run(Command::Delete { ids: vec![JobId(7)] });
+    assert_eq!(filled.submit(limits::QUEUES_MAX..limits::QUEUES_MAX + 1, named), [], "an empty one makes room");
 }
 
 #[test]
@@ -73,6 +79,8 @@ fn shapes_at_their_limit_refuse_one_more() {
     let shaped = |number: usize| spec(&format!("disk={number}"));
     assert_eq!(filled.submit(0..limits::SHAPES_MAX, shaped), []);
     assert_eq!(filled.submit(limits::SHAPES_MAX..limits::SHAPES_MAX + 1, shaped)[0].code(), "busy");
+    filled.run(Command::Delete { ids: vec![JobId(7)] });
+    assert_eq!(filled.submit(limits::SHAPES_MAX..limits::SHAPES_MAX + 1, shaped), [], "an unused one makes room");
 }
 
 /// What many members bring alike is one.
@@ -96,6 +104,43 @@ fn resource_groups_at_their_limit_refuse_one_more() {
     assert!(refused[0].code() == "busy" && refused[0].to_string().contains("resource groups"), "{refused:?}");
     assert_eq!(filled.submit(7..8, taught), [], "a known group has room");
     assert_eq!(filled.submit(0..1, |_| spec("")), [], "so has who names none");
+    filled.run(Command::Forget { resource_group: "g7".into() });
+    assert_eq!(filled.submit(half..half + 1, taught), [], "known");
+    assert_eq!(filled.submit(limits::RESOURCE_GROUPS_MAX..limits::RESOURCE_GROUPS_MAX + 1, taught), []);
+    assert_eq!(filled.submit(7..8, taught)[0].code(), "busy", "the forgotten one has made room");
+}
+
+/// It was known when its job was submitted.
+#[test]
+fn resource_group_that_was_forgotten_learns_no_more_when_there_is_no_room() {
+    let mut filled = Filled::default();
+    let taught = |number: usize| spec(&format!("resource_group=g{number}"));
+    filled.submit(0..limits::RESOURCE_GROUPS_MAX, taught);
+    let claim = words::claim(&["start=true".to_owned()]).expect("a claim of the test");
+    filled.run(Command::Claim(claim));
+    filled.run(Command::Forget { resource_group: "g0".into() });
+    filled.run(Command::Delete { ids: vec![JobId(2)] });
+    assert_eq!(filled.submit(limits::RESOURCE_GROUPS_MAX..limits::RESOURCE_GROUPS_MAX + 1, taught), []);
+    let report = Box::new(Report { peak_ram_mb: Some(10), ..Report::default() });
+    let action = LeaseAction::Success { result: None, jobs: Vec::new(), atomic_children: false, report };
+    let item = LeaseItem { job: JobId(1), lease: LeaseId(1), action };
+    let answer = filled.run(Command::Leases { items: vec![item], claim: None });
+    assert!(matches!(answer, Answer::Leases { results, .. } if results[0].is_ok()));
+    assert_eq!(filled.state.learned().len(), limits::RESOURCE_GROUPS_MAX);
+}
+
+#[test]
+fn paused_queues_at_their_limit_refuse_one_more() {
+    let mut filled = Filled::default();
+    let pause = |number: usize, paused| Command::Pause { queue: Some(format!("q{number}").into()), paused };
+    filled.apply((0..limits::QUEUES_MAX).map(|number| request(None, pause(number, true))).collect());
+    let more = || pause(limits::QUEUES_MAX, true);
+    assert!(matches!(filled.run(more()), Answer::Refused(why) if why.code() == "invalid"));
+    assert_eq!(filled.run(pause(7, true)), Answer::Done, "it is paused already");
+    assert_eq!(filled.run(Command::Pause { queue: None, paused: true }), Answer::Done, "all of them is one word");
+    assert_eq!(filled.run(pause(7, false)), Answer::Done);
+    assert_eq!(filled.run(Command::Pause { queue: None, paused: false }), Answer::Done);
+    assert_eq!(filled.run(more()), Answer::Done, "one that is resumed makes room");
 }
 
 #[test]
@@ -122,6 +167,13 @@ fn workers_at_their_limit_refuse_one_more() {
     let refused = filled.run(Command::Worker(put("more".to_owned())));
     assert!(matches!(refused, Answer::Refused(why) if why.code() == "busy"));
     assert_eq!(filled.run(Command::Worker(put("7".to_owned()))), Answer::Done);
+    filled.run(Command::Worker(WorkerChange::Remove { id: "7".into() }));
+    assert_eq!(filled.run(Command::Worker(put("more".to_owned()))), Answer::Done, "one that is removed makes room");
+    while filled.state.next_deadline().cluster.is_some() {
+        filled.cluster_ms = 1;
+        filled.run(Command::Tick { hold_wall: false });
+    }
+    assert_eq!(filled.state.workers().len(), 0, "whoever is not heard of makes room by itself");
 }
 
 #[test]
@@ -137,6 +189,8 @@ fn schedules_at_their_limit_refuse_one_more() {
     assert!(answers.iter().all(|answer| *answer == Answer::Done));
     assert!(matches!(filled.run(put("more".to_owned())), Answer::Refused(why) if why.code() == "busy"));
     assert_eq!(filled.run(put("7".to_owned())), Answer::Done, "one that is there may be defined anew");
+    filled.run(Command::Schedule(ScheduleChange::Remove { name: "7".into() }));
+    assert_eq!(filled.run(put("more".to_owned())), Answer::Done, "one that is removed makes room");
 }
 
 /// As many names as there may be.

@@ -58,6 +58,7 @@ mod scripts {
         environments,
         schedules,
         reads,
+        reasons,
     );
 }
 
@@ -239,6 +240,7 @@ impl Script {
             "limit" => Command::Limit { name: text(args)?.as_str().into(), max: args.lookup_parse("max")? },
             "settings" => Command::Settings(settings(args)?),
             "worker" => Command::Worker(worker(args)?),
+            "forget" => Command::Forget { resource_group: text(args)?.as_str().into() },
             "environment" => {
                 Command::Environment { digest: number(args)?.into(), value: Json(text(args)?.as_str().into()) }
             }
@@ -261,7 +263,10 @@ impl Script {
         let log_seq = args.lookup_parse("seq")?;
         let log = args.lookup("log").map_or(Vec::new(), |lines| log(&lines.value));
         let action = match name {
-            "start" => LeaseAction::Start { host: None, pid: None },
+            "start" => LeaseAction::Start {
+                host: args.lookup("host").map(|host| host.value.as_str().into()),
+                pid: args.lookup_parse("pid")?,
+            },
             "touch" => {
                 let (progress, checkpoint) = (json(args.lookup("progress")), json(args.lookup("checkpoint")));
                 LeaseAction::Touch { log, log_seq, progress, checkpoint }

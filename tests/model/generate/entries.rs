@@ -56,7 +56,7 @@ pub fn log(entries: impl Into<proptest::collection::SizeRange>) -> impl Strategy
 }
 
 fn entry() -> impl Strategy<Value = EntrySeed> {
-    let restore = option::weighted(0.008, prop::bool::weighted(0.3));
+    let restore = option::weighted(0.005, prop::bool::weighted(0.15));
     let entry = (cluster_ms(), wall_ms(), office(), restore, vec((key(), step()), 0..5));
     entry.prop_map(|(cluster_ms, wall_ms, office, restore, requests)| EntrySeed {
         cluster_ms,

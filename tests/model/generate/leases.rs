@@ -121,7 +121,7 @@ fn action() -> impl Strategy<Value = ActionSeed> {
         option::of(0..4000u64),
         option::of(peak_mb()),
     );
-    let children = option::weighted(0.1, vec(spec(), 0..3));
+    let children = option::weighted(0.2, vec(spec(), 0..3));
     let success = (0..3usize, children, any::<bool>(), option::of(peak_mb()), any::<bool>());
     let touch =
         (0..3usize, option::of(0..6u64), option::weighted(0.3, any::<u8>()), option::weighted(0.3, any::<u8>()));

@@ -77,6 +77,8 @@ pub enum Step {
         change: WorkerSeed,
     },
     Environment(usize),
+    /// A resource group.
+    Forget(usize),
     Schedule {
         name: usize,
         change: ScheduleSeed,
@@ -135,5 +137,6 @@ fn setting() -> impl Strategy<Value = Step> {
         2 => (0..2usize, option::of(0..4u32)).prop_map(|(name, max)| Step::Limit { name, max }),
         3 => settings().prop_map(Step::Settings),
         1 => (0..4usize).prop_map(Step::Environment),
+        1 => (0..3usize).prop_map(Step::Forget),
     ]
 }

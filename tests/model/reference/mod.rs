@@ -142,6 +142,7 @@ impl Model {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Command::Schedule(change) => self.schedule(change),
+            Command::Forget { resource_group } => self.forget(resource_group),
             Command::Worker(change) => self.worker(change),
             Command::Environment { digest, .. } => {
                 self.environments.insert(*digest);

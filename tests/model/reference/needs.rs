@@ -1,9 +1,11 @@
 //! Needs: what a job asked for, what its group has taught, what its failures raised.
 
 use raftq::queue::{
+    applied::Answer,
     command::{Claim, Report},
     ids::JobId,
-    job::Needs,
+    job::{Needs, Spec},
+    refusal::Refusal,
 };
 
 use super::{Model, job::Job, registry::fits};
@@ -61,6 +63,20 @@ impl Model {
         let runs = self.learned.entry(group).or_default();
         runs.ram_mb.extend(report.peak_ram_mb);
         runs.time_s.extend(report.wall_ms.map(|ms| ms.div_ceil(1000)));
+    }
+
+    /// A group is known from the first job that names it.
+    pub(super) fn know_group(&mut self, spec: &Spec) {
+        if let Some(group) = &spec.policy.resource_group {
+            self.learned.entry(group.clone()).or_default();
+        }
+    }
+
+    pub(super) fn forget(&mut self, group: &str) -> Answer {
+        match self.learned.remove(group) {
+            Some(_) => Answer::Done,
+            None => Answer::Refused(Refusal::NoResourceGroup { name: group.into() }),
+        }
     }
 
     /// After `ram`: max(2 x peak up to 8192 MB, else 1.3 x peak; peak + 1000), rounded up to 100, never lower. After

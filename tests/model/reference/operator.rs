@@ -163,6 +163,7 @@ impl Model {
         let Some(spec) = &edit.spec else { return Ok(job.brief(false)) };
         self.check_edit(id, spec)?;
         self.create_limits(spec);
+        self.know_group(spec);
         let job = self.job(id)?;
         for (op, new) in job.ops.iter_mut().zip(&spec.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             op.priority = new.priority.or(spec.priority).unwrap_or_default();

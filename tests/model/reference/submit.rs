@@ -60,6 +60,7 @@ impl Model {
             Plan::New(spec, targets) => {
                 self.last_job = id;
                 self.create_limits(&spec);
+                self.know_group(&spec);
                 self.jobs.insert(id, self.new_job(&spec, &targets, ids));
                 self.settle(id);
                 self.stirred.insert(id);
