@@ -22,6 +22,7 @@ pub mod worker;
 pub mod leader;
 
 pub mod config;
+pub mod descriptors;
 pub mod server;
 
 pub mod client;

@@ -49,6 +49,9 @@ pub fn serve(config: Config) -> Result<(), ServerError> {
     let doors = Doors::open(&config.listen)?;
     let _lock = DataLock::take(&config.data_dir)?;
     let supervisor = start_supervisor(&config)?;
+    // After the supervisor was started: its commands keep the limit that they would have without us.
+    let descriptors = crate::descriptors::raise_limit();
+    tracing::debug!(descriptors, "open files and connections allowed");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).max(WORKER_THREADS_MIN))
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -18,6 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("json", &[]),
     ("args", &[]),
+    ("descriptors", &[]),
     ("config", &["queue", "raft"]),
     ("storage", &["codec"]),
     ("raft", &["queue", "storage", "codec", "clock"]),
@@ -26,8 +27,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("api", &["queue", "json", "args"]),
     ("client", &["api"]),
     ("http", &["raft", "api", "queue", "clock", "calendar"]),
-    ("server", &["queue", "clock", "codec", "config", "storage", "raft", "worker", "leader", "api", "http"]),
-    ("cli", &["server", "client", "worker", "api", "config"]),
+    (
+        "server",
+        &["queue", "clock", "codec", "config", "storage", "raft", "worker", "leader", "api", "http", "descriptors"],
+    ),
+    ("cli", &["server", "client", "worker", "api", "config", "descriptors"]),
 ];
 
 /// A word and the paths that may contain it.
