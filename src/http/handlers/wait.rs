@@ -57,12 +57,14 @@ pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call
     let fields = fields.unwrap_or_else(|| Field::ALL.to_vec());
     let waiting = call.front.hub.jobs.register(id);
     // The first look is as fresh as the request asks for; later ones follow this node's own entries.
-    let mut index = call.view().await?.at_least();
+    // Looks are boxed: what they take would otherwise be held by each request for as long as it waits.
+    let mut index = Box::pin(call.view()).await?.at_least();
     loop {
         let mut changed = Box::pin(waiting.changed().notified());
         // Listen first, look then, so that what changes in between is heard.
         changed.as_mut().enable();
-        let view = call.front.view(Consistency::Local, index, call.context.deadline.max(until)).await?;
+        let look = call.front.view(Consistency::Local, index, call.context.deadline.max(until));
+        let view = Box::pin(look).await?;
         let seen = read::job(&view, id, &fields);
         index = seen.index;
         let Some(parts) = seen.value else { return Err(Failure::Refused(Refusal::NotFound { id })) };
