@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     codec::{self, Format},
-    storage::{Family, StorageError, Store},
+    storage::{Family, StorageError, Store, StoreUsage},
 };
 
 pub const ENTRIES: Family = Family::new("entries");
@@ -74,6 +74,10 @@ impl LogStore {
             .map_err(|e| StorageError::Io { path: store.path().to_path_buf(), reason: e.to_string() })?;
         let writer = LogWriter { thread, orders: orders.clone() };
         Ok((Self { store, tail, orders, pace }, writer))
+    }
+
+    pub(super) fn store_usage(&self) -> StoreUsage {
+        self.store.usage()
     }
 
     /// How fast the disk syncs.

@@ -47,7 +47,7 @@ use super::{
 };
 use crate::{
     queue::command::Request,
-    storage::{ClusterId, DataDir, StorageError},
+    storage::{ClusterId, DataDir, StorageError, StoreUsage},
 };
 
 /// How long an orderly stop waits for another node to lead.
@@ -273,6 +273,11 @@ impl Node {
 
     pub fn status(&self) -> Status {
         self.inner.status()
+    }
+
+    /// What its two stores hold in memory, by name.
+    pub fn stores(&self) -> [(&'static str, StoreUsage); 2] {
+        [("log", self.inner.log.store_usage()), ("state", self.inner.replica.store().usage())]
     }
 
     /// Why this node does not serve, where it knows.

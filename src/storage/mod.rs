@@ -36,7 +36,7 @@ pub use fault::abort_at_write;
 pub use identity::{ClusterId, DiskId, Identity};
 pub use options::StoreKind;
 pub use pinned::Pinned;
-pub use store::{Batch, Family, Store, Synced};
+pub use store::{Batch, Family, Store, StoreUsage, Synced};
 
 /// Free and total bytes of the file system that holds `path`.
 ///

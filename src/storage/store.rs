@@ -42,6 +42,20 @@ pub struct Store {
     superseded: Superseded,
 }
 
+/// What a store takes beside its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Rows that are not in files yet.
+    pub memtable_bytes: u64,
+    /// Blocks of files that were read lately.
+    pub cache_bytes: u64,
+    /// Indexes and filters of the files.
+    pub index_bytes: u64,
+    /// Files that compaction has not sorted into the rest; writes slow down at twenty.
+    pub level_0_files: u64,
+    pub compaction_bytes_due: u64,
+}
+
 /// Set once another store has taken this one's place; the directory then goes with its last user.
 struct Superseded {
     path: PathBuf,
@@ -178,6 +192,22 @@ impl Store {
             .iter()
             .map(|f| of(f, "rocksdb.estimate-live-data-size") + of(f, "rocksdb.cur-size-all-mem-tables"))
             .sum()
+    }
+
+    /// What the store holds in memory, and how far its compactions are behind.
+    pub fn usage(&self) -> StoreUsage {
+        let of = |family: &Family, property: &str| {
+            self.db.property_int_value_cf(self.handle(*family), property).ok().flatten().unwrap_or(0)
+        };
+        let sum = |property: &str| self.families.iter().map(|family| of(family, property)).sum();
+        StoreUsage {
+            memtable_bytes: sum("rocksdb.size-all-mem-tables"),
+            // All families share one.
+            cache_bytes: self.families.first().map_or(0, |family| of(family, "rocksdb.block-cache-usage")),
+            index_bytes: sum("rocksdb.estimate-table-readers-mem"),
+            level_0_files: sum("rocksdb.num-files-at-level0"),
+            compaction_bytes_due: sum("rocksdb.estimate-pending-compaction-bytes"),
+        }
     }
 
     /// Ends the background threads: if they outlived the process's main thread, they would abort it. Nothing is flushed or

@@ -43,6 +43,7 @@ pub async fn metrics(State(front): State<Arc<Front>>) -> Response {
         schedules(&view, &mut text);
     }
     waiting(&front, &mut text);
+    stores(&front, &mut text);
     front.metrics.write(&mut text);
     let mut response = text.into_string().into_response();
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -153,4 +154,24 @@ fn waiting(front: &Front, text: &mut Text) {
         "requests that wait for a job to change",
         front.hub.jobs.count() as f64,
     );
+}
+
+fn stores(front: &Front, text: &mut Text) {
+    let stores = front.node.stores();
+    text.family("raftq_store_memory_bytes", "gauge", "what a store keeps in memory beside its files");
+    for (store, usage) in stores {
+        let parts = [("rows", usage.memtable_bytes), ("cache", usage.cache_bytes), ("indexes", usage.index_bytes)];
+        for (of, bytes) in parts {
+            text.sample("raftq_store_memory_bytes", &format!("store=\"{store}\",of=\"{of}\""), bytes as f64);
+        }
+    }
+    text.family("raftq_store_level_0_files", "gauge", "files not sorted into the rest yet; at twenty writes slow down");
+    for (store, usage) in stores {
+        text.sample("raftq_store_level_0_files", &format!("store=\"{store}\""), usage.level_0_files as f64);
+    }
+    text.family("raftq_store_compaction_due_bytes", "gauge", "bytes that compaction has yet to rewrite");
+    for (store, usage) in stores {
+        let labels = format!("store=\"{store}\"");
+        text.sample("raftq_store_compaction_due_bytes", &labels, usage.compaction_bytes_due as f64);
+    }
 }
