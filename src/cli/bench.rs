@@ -4,9 +4,13 @@
 //! answered. Every write carries an idempotency key and is repeated under it, as any client's should; `--without-keys` shows
 //! what that costs. After each run everything acknowledged is read back, and the run fails if a job is missing.
 //!
+//! `--connections`, `--waiting-claims` and `--waiting-jobs` show what many clients cost beside the load; `--total` with
+//! `--keep` fills a cluster.
+//!
 //! The generator is one thread with a lean connection ([`crate::client::Lane`]): it usually shares the machine with the
 //! nodes. Its own CPU time is printed beside the figures.
 
+mod crowd;
 pub mod drill;
 mod driver;
 mod exec;
@@ -17,10 +21,11 @@ mod stage;
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use tokio::time::Instant;
 
 use self::{
+    crowd::{Crowd, CrowdArgs},
     driver::{ATTEMPT_LOADED, Target},
     modes::{Mode, Run},
     report::{Conditions, Report},
@@ -68,6 +73,14 @@ struct LoadArgs {
     duration: Duration,
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     warm_up: Duration,
+    /// End after so many submitted jobs, in place of a time
+    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    total: Option<u64>,
+    /// Spread the requests over so many connections, in place of one for each that is in flight
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+    #[command(flatten)]
+    crowd: CrowdArgs,
     /// Jobs that are live beside the measured ones, in another queue
     #[arg(long, value_name = "N", default_value_t = 0)]
     live: u64,
@@ -88,6 +101,9 @@ impl LoadArgs {
             payload: 200,
             duration: Duration::ZERO,
             warm_up: Duration::ZERO,
+            total: None,
+            connections: None,
+            crowd: CrowdArgs::default(),
             live: 0,
             without_keys: false,
             keep: false,
@@ -108,20 +124,49 @@ struct LifeArgs {
 struct ReadArgs {
     #[command(flatten)]
     load: LoadArgs,
+    /// What one request reads: `--batch` jobs by id, a page of 100 of the listing, or the statistics
+    #[arg(long, value_name = "WHAT", default_value = "job")]
+    what: What,
     /// Jobs to read among
     #[arg(long, value_name = "N", default_value_t = 1000)]
     jobs: u64,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    Job,
+    Page,
+    Stats,
+}
+
+impl ReadArgs {
+    fn mode(&self) -> Mode {
+        match self.what {
+            What::Job => Mode::Read { jobs: self.jobs },
+            What::Page => Mode::Page,
+            What::Stats => Mode::Stats,
+        }
+    }
+}
+
+/// A run of a given total ends by itself, or its requests run out of patience.
+const DAY: Duration = Duration::from_secs(86_400);
 
 pub async fn run(context: &Context, args: BenchArgs) -> Outcome {
     let (mode, load) = match args.what {
         BenchCommand::Exec(args) => return exec::run(context, args).await,
         BenchCommand::Submit(load) => (Mode::Submit, load),
         BenchCommand::Life(life) => (Mode::Life { take_next: life.take_next }, life.load),
-        BenchCommand::Read(read) => (Mode::Read { jobs: read.jobs }, read.load),
+        BenchCommand::Read(read) => (read.mode(), read.load),
     };
     if load.in_flight.contains(&0) {
         return Err(Failure::usage("--in-flight is at least 1"));
+    }
+    if load.connections.is_some_and(|connections| load.in_flight.iter().any(|in_flight| connections < *in_flight)) {
+        return Err(Failure::usage("each request in flight needs a connection: --connections is at least --in-flight"));
+    }
+    if load.total.is_some() && !matches!(mode, Mode::Submit | Mode::Life { .. }) {
+        return Err(Failure::usage("--total counts submissions; a read has none"));
     }
     let target = Target::find(context).await?;
     let conditions = Conditions::new(&mode, &load, &target);
@@ -141,10 +186,14 @@ async fn measure(
     in_flight: usize,
 ) -> Result<Report, Failure> {
     let stage = Stage::set(context, load, mode).await?;
+    let mut crowd = Crowd::gather(context, target, &load.crowd, &stage).await?;
     let from = Instant::now() + load.warm_up;
-    let window = Window { from, to: from + load.duration };
-    let run = Run { target, stage: &stage, pulse: &Pulse::default(), window, mode, load, attempt: ATTEMPT_LOADED };
+    let window = Window { from, to: from + load.total.map_or(load.duration, |_| DAY) };
+    let pulse = Pulse::of_total(load.total);
+    let run = Run { target, stage: &stage, pulse: &pulse, window, mode, load, attempt: ATTEMPT_LOADED };
     let samples = run.go(in_flight).await?;
+    crowd.check()?;
+    drop(crowd);
     let missing = stage.missing(context, &samples).await?;
     if !load.keep {
         stage.clear(context).await;

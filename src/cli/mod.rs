@@ -182,7 +182,7 @@ enum Command {
     Drill(bench::drill::DrillArgs),
     /// Measure the cluster, and whether it keeps what it acknowledges
     #[command(
-        after_help = "Examples:\n  raftq bench submit --in-flight 1,16,64,256\n  raftq bench life --take-next --batch 100 --in-flight 8\n  raftq bench exec --jobs 2000"
+        after_help = "Examples:\n  raftq bench submit --in-flight 1,16,64,256\n  raftq bench life --take-next --batch 100 --in-flight 8\n  raftq bench submit --total 1000000 --batch 1000 --keep\n  raftq bench submit --waiting-claims 10000 --connections 1000\n  raftq bench exec --jobs 2000"
     )]
     Bench(bench::BenchArgs),
     /// Print completions for a shell

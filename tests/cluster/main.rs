@@ -6,6 +6,7 @@ mod harness;
 
 mod backup;
 mod bad_input;
+mod bench;
 mod dependencies;
 mod environment;
 mod failure;

@@ -41,7 +41,7 @@ impl Target {
         Ok(Self { members, leader: RefCell::new(leader), version })
     }
 
-    fn leader(&self) -> String {
+    pub fn leader(&self) -> String {
         self.leader.borrow().clone()
     }
 
@@ -77,6 +77,8 @@ pub struct Manner {
     pub local: bool,
     /// One attempt's time.
     pub attempt: Duration,
+    /// Its requests go over so many connections, one after the other.
+    pub connections: usize,
 }
 
 pub struct Driver<'a> {
@@ -86,7 +88,9 @@ pub struct Driver<'a> {
     keys: Option<(String, u64)>,
     local: bool,
     attempt: Duration,
-    lane: Option<Lane>,
+    lanes: Vec<Option<Lane>>,
+    /// Which of the lanes has the request.
+    turn: usize,
     pub repeats: u64,
 }
 
@@ -105,9 +109,10 @@ enum Attempt {
 
 impl<'a> Driver<'a> {
     pub fn new(target: &'a Target, manner: Manner) -> Self {
-        let Manner { whom, keys, local, attempt } = manner;
+        let Manner { whom, keys, local, attempt, connections } = manner;
         let keys = keys.then(|| (format!("bench-{:016x}", rand::random::<u64>()), 0));
-        Self { target, whom, keys, local, attempt, lane: None, repeats: 0 }
+        let lanes = (0..connections.max(1)).map(|_| None).collect();
+        Self { target, whom, keys, local, attempt, lanes, turn: 0, repeats: 0 }
     }
 
     pub async fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
@@ -130,6 +135,7 @@ impl<'a> Driver<'a> {
         body: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         let give_up = Instant::now() + PATIENCE;
+        self.turn = (self.turn + 1) % self.lanes.len();
         loop {
             let timeout_ms = self.attempt.as_millis() as u64;
             let request = LaneRequest { method, path, key, local: self.local, timeout_ms, body };
@@ -148,7 +154,7 @@ impl<'a> Driver<'a> {
         match tokio::time::timeout(self.attempt, self.exchange(request)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(_)) | Err(_) => {
-                let node = self.lane.take().map_or_else(|| self.node(), |lane| lane.node().to_owned());
+                let node = self.lanes[self.turn].take().map_or_else(|| self.node(), |lane| lane.node().to_owned());
                 self.target.suspect(&node);
                 tokio::time::sleep(PAUSE).await;
                 Attempt::Again
@@ -164,14 +170,14 @@ impl<'a> Driver<'a> {
     }
 
     async fn exchange(&mut self, request: LaneRequest<'_>) -> std::io::Result<Attempt> {
-        if self.lane.is_none() {
-            self.lane = Some(Lane::connect(&self.node()).await?);
+        if self.lanes[self.turn].is_none() {
+            self.lanes[self.turn] = Some(Lane::connect(&self.node()).await?);
         }
-        let lane = self.lane.as_mut().expect("connected above");
+        let lane = self.lanes[self.turn].as_mut().expect("connected above");
         let answer = lane.exchange(request).await?;
         if let (307, Some(leader)) = (answer.status, answer.leader) {
             self.target.leads(leader);
-            self.lane = None;
+            self.lanes[self.turn] = None;
             return Ok(Attempt::Again);
         }
         if answer.status < 300 {

@@ -21,6 +21,8 @@ pub enum Mode {
     Submit,
     Life { take_next: bool },
     Read { jobs: u64 },
+    Page,
+    Stats,
 }
 
 impl Mode {
@@ -30,6 +32,16 @@ impl Mode {
             Mode::Life { take_next: false } => "life",
             Mode::Life { take_next: true } => "life, take next",
             Mode::Read { .. } => "read",
+            Mode::Page => "page",
+            Mode::Stats => "stats",
+        }
+    }
+
+    /// Reads are answered by every member.
+    fn whom(self, number: usize) -> Whom {
+        match self {
+            Mode::Submit | Mode::Life { .. } => Whom::Leader,
+            Mode::Read { .. } | Mode::Page | Mode::Stats => Whom::Member(number),
         }
     }
 }
@@ -51,12 +63,14 @@ impl Run<'_> {
     /// All loops until the window has closed, or the pulse is stopped.
     pub async fn go(self, in_flight: usize) -> Result<Samples, Failure> {
         let before = cpu_time();
-        let mut loops: FuturesUnordered<_> = (0..in_flight).map(|number| Loop::new(self, number).run()).collect();
+        let connections = self.load.connections.unwrap_or(in_flight).div_ceil(in_flight);
+        let mut loops: FuturesUnordered<_> =
+            (0..in_flight).map(|number| Loop::new(self, number, connections).run()).collect();
         let mut samples = Samples::default();
         while let Some(ended) = loops.next().await {
             samples.merge(ended?);
         }
-        samples.window = self.window.to - self.window.from;
+        samples.window = self.window.to.min(Instant::now()).saturating_duration_since(self.window.from);
         samples.longest_silence = self.pulse.longest();
         samples.client_cpu = cpu_time().saturating_sub(before);
         samples.sort();
@@ -86,10 +100,15 @@ struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    fn new(run: Run<'a>, number: usize) -> Self {
-        let whom = if matches!(run.mode, Mode::Read { .. }) { Whom::Member(number) } else { Whom::Leader };
+    fn new(run: Run<'a>, number: usize, connections: usize) -> Self {
         let batch = u64::from(run.load.batch);
-        let manner = Manner { whom, keys: !run.load.without_keys, local: run.stage.local, attempt: run.attempt };
+        let manner = Manner {
+            whom: run.mode.whom(number),
+            keys: !run.load.without_keys,
+            local: run.stage.local,
+            attempt: run.attempt,
+            connections,
+        };
         Self {
             run,
             driver: Driver::new(run.target, manner),
@@ -105,7 +124,7 @@ impl<'a> Loop<'a> {
             Mode::Submit => self.submit_on_and_on().await?,
             Mode::Life { take_next: false } => self.live_on_and_on().await?,
             Mode::Life { take_next: true } => self.take_on_and_on().await?,
-            Mode::Read { .. } => self.read_on_and_on().await?,
+            Mode::Read { .. } | Mode::Page | Mode::Stats => self.read_on_and_on().await?,
         }
         self.samples.repeats = self.driver.repeats;
         Ok(self.samples)
@@ -147,7 +166,11 @@ impl<'a> Loop<'a> {
     async fn read_on_and_on(&mut self) -> Result<(), Failure> {
         let mut round = self.number;
         while !self.run.is_over() {
-            let (path, jobs) = self.run.stage.read_path(round, self.batch);
+            let (path, jobs) = match self.run.mode {
+                Mode::Page => self.run.stage.page_path(),
+                Mode::Stats => self.run.stage.stats_path(),
+                Mode::Submit | Mode::Life { .. } | Mode::Read { .. } => self.run.stage.read_path(round, self.batch),
+            };
             round = round.wrapping_add(7919);
             let sent = Instant::now();
             let body = self.driver.read(&path).await?;
@@ -167,6 +190,7 @@ impl<'a> Loop<'a> {
         for result in decode::<SubmitAnswer>(&body)?.results {
             self.samples.submitted.push(accepted(result)?.0);
         }
+        self.run.pulse.submitted(self.batch);
         Ok(())
     }
 

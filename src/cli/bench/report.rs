@@ -23,8 +23,13 @@ pub struct Conditions {
     pub batch: u32,
     pub payload_bytes: usize,
     pub live_jobs: u64,
+    pub connections: Option<usize>,
+    pub waiting_claims: u64,
+    pub waiting_jobs: u64,
     pub idempotency_keys: bool,
-    pub seconds: f64,
+    /// Of each run; without, a run ends with its total.
+    pub seconds: Option<f64>,
+    pub total_jobs: Option<u64>,
     pub warm_up_seconds: f64,
 }
 
@@ -39,10 +44,39 @@ impl Conditions {
             batch: load.batch,
             payload_bytes: load.payload,
             live_jobs: load.live,
+            connections: load.connections,
+            waiting_claims: load.crowd.waiting_claims,
+            waiting_jobs: load.crowd.waiting_jobs,
             idempotency_keys: !load.without_keys,
-            seconds: load.duration.as_secs_f64(),
+            seconds: load.total.is_none().then_some(load.duration.as_secs_f64()),
+            total_jobs: load.total,
             warm_up_seconds: load.warm_up.as_secs_f64(),
         }
+    }
+}
+
+impl Conditions {
+    fn sentence(&self) -> String {
+        let until = match (self.seconds, self.total_jobs) {
+            (Some(seconds), _) => format!("{seconds} s after {} s", self.warm_up_seconds),
+            (None, total) => format!("{} jobs", total.unwrap_or(0)),
+        };
+        let connections = self.connections.map(|number| format!("{number} connections, ")).unwrap_or_default();
+        format!(
+            "{}: {} jobs a request, {} bytes each, {until}, {connections}{} claims and {} requests for jobs waiting beside, \
+             {} other live jobs, keys {}; {} nodes, {} cores, {}; raftq {}",
+            self.mode,
+            self.batch,
+            self.payload_bytes,
+            self.waiting_claims,
+            self.waiting_jobs,
+            self.live_jobs,
+            if self.idempotency_keys { "on" } else { "off" },
+            self.nodes.len(),
+            self.cores,
+            self.durability,
+            self.version,
+        )
     }
 }
 
@@ -70,7 +104,7 @@ pub struct Report {
 impl Report {
     pub fn new(in_flight: usize, load: &LoadArgs, samples: Samples, missing: u64) -> Self {
         let seconds = samples.window.as_secs_f64();
-        let whole = (load.warm_up + load.duration).as_secs_f64();
+        let whole = (load.warm_up + samples.window).as_secs_f64();
         Self {
             in_flight,
             requests_per_s: (samples.requests as f64 / seconds).round(),
@@ -128,20 +162,7 @@ pub fn print(context: &Context, conditions: &Conditions, reports: &[Report]) -> 
     if context.output.is_json() {
         return Ok(context.output.json(&json!({ "conditions": conditions, "runs": reports }))?);
     }
-    context.output.note(&format!(
-        "{}: {} jobs a request, {} bytes each, {} s after {} s, {} other live jobs, keys {}; {} nodes, {} cores, {}; raftq {}",
-        conditions.mode,
-        conditions.batch,
-        conditions.payload_bytes,
-        conditions.seconds,
-        conditions.warm_up_seconds,
-        conditions.live_jobs,
-        if conditions.idempotency_keys { "on" } else { "off" },
-        conditions.nodes.len(),
-        conditions.cores,
-        conditions.durability,
-        conditions.version,
-    ));
+    context.output.note(&conditions.sentence());
     let rows: Vec<Vec<String>> = reports.iter().map(Report::row).collect();
     Ok(context.output.rows(&HEADINGS, &rows)?)
 }

@@ -90,9 +90,24 @@ pub struct Pulse {
     /// The longest silence since each disturbance.
     rounds: RefCell<Vec<Duration>>,
     stopped: Cell<bool>,
+    /// Submissions until it stops by itself, if it does.
+    left: Cell<Option<u64>>,
 }
 
 impl Pulse {
+    /// One that stops when so many jobs have been submitted.
+    pub fn of_total(jobs: Option<u64>) -> Self {
+        Self { left: Cell::new(jobs), ..Self::default() }
+    }
+
+    pub fn submitted(&self, jobs: u64) {
+        let left = self.left.get().map(|left| left.saturating_sub(jobs));
+        self.left.set(left);
+        if left == Some(0) {
+            self.stop();
+        }
+    }
+
     /// An answer came.
     pub fn beat(&self, now: Instant, window: Window) {
         let silence = self.last.replace(Some(now)).filter(|last| window.contains(*last)).map(|last| now - last);
@@ -151,6 +166,18 @@ mod tests {
         pulse.beat(at(320), window);
         pulse.beat(at(325), window);
         assert_eq!((pulse.rounds(), pulse.longest()), (vec![Duration::from_millis(300)], Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn pulse_of_a_total_stops_when_that_was_submitted() {
+        let pulse = Pulse::of_total(Some(5));
+        pulse.submitted(4);
+        assert!(!pulse.is_stopped());
+        pulse.submitted(4);
+        assert!(pulse.is_stopped());
+        let endless = Pulse::of_total(None);
+        endless.submitted(u64::MAX);
+        assert!(!endless.is_stopped());
     }
 
     #[test]

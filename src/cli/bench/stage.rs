@@ -25,6 +25,8 @@ pub struct Stage {
 
 /// Jobs per request while setting the stage and while looking afterwards.
 const PIECE: usize = 1000;
+/// Rows of a page.
+const PAGE: u64 = 100;
 /// A kind that no pool takes.
 const KIND: &str = "bench";
 
@@ -47,10 +49,18 @@ impl Stage {
         let (queue, shelf) = (format!("bench-{name:08x}"), format!("bench-{name:08x}-live"));
         let mut stage = Self { queue, shelf, ids: Vec::new(), local: context.is_local() };
         stage.fill(context, &stage.shelf, load.live, load.payload).await?;
-        if let Mode::Read { jobs } = mode {
-            stage.ids = stage.fill(context, &stage.queue, jobs, load.payload).await?;
-        }
+        let to_read = match mode {
+            Mode::Read { jobs } => jobs,
+            Mode::Page => PAGE,
+            Mode::Submit | Mode::Life { .. } | Mode::Stats => 0,
+        };
+        stage.ids = stage.fill(context, &stage.queue, to_read, load.payload).await?;
         Ok(stage)
+    }
+
+    /// Jobs that are waited for, each by one request: their ids.
+    pub async fn put_aside(&self, context: &Context, count: u64) -> Result<Vec<u64>, Failure> {
+        self.fill(context, &self.shelf, count, 0).await
     }
 
     async fn fill(&self, context: &Context, queue: &str, count: u64, payload: usize) -> Result<Vec<u64>, Failure> {
@@ -76,6 +86,11 @@ impl Stage {
         json!({ "worker": { "id": "bench" }, "queues": [self.queue], "max": max, "start": true })
     }
 
+    /// Waits at a queue to which nobody submits.
+    pub fn claim_in_vain(&self, wait_ms: u64) -> Value {
+        json!({ "worker": { "id": "bench" }, "queues": [format!("{}-none", self.queue)], "wait_ms": wait_ms })
+    }
+
     /// The path that reads `batch` jobs, beginning anywhere.
     pub fn read_path(&self, round: usize, batch: u64) -> (String, u64) {
         let count = (batch as usize).min(self.ids.len());
@@ -86,10 +101,19 @@ impl Stage {
         }
     }
 
+    /// One page of the listing, as anybody sees it who asks for nothing in particular.
+    pub fn page_path(&self) -> (String, u64) {
+        (format!("/v1/jobs?limit={PAGE}"), PAGE)
+    }
+
+    pub fn stats_path(&self) -> (String, u64) {
+        ("/v1/stats".to_owned(), 1)
+    }
+
     /// A read that gave fewer jobs than asked for is no read.
     pub fn check_read(&self, body: &[u8], jobs: u64) -> Result<(), Failure> {
         let found = match jobs {
-            1 => u64::from(memchr(body, b"\"status\"")),
+            1 => u64::from(memchr(body, b"\"status\"") || memchr(body, b"\"submitted\"")),
             _ => serde_json::from_slice::<Page>(body)
                 .map_or(0, |page| page.jobs.iter().filter(|row| !row.missing && row.id > 0).count() as u64),
         };

@@ -1,0 +1,57 @@
+//! `raftq bench` as a user starts it, with numbers so small that only its counting is tested.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Process};
+
+fn bench(cluster: &Cluster, arguments: &[&str]) -> Value {
+    let arguments = [&["--json", "--timeout", "60s", "bench"], arguments].concat();
+    let (code, said) = Process::output(cluster, &arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    let report = said.lines().find(|line| line.starts_with('{')).unwrap_or_default();
+    serde_json::from_str(report).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
+}
+
+fn live_jobs(cluster: &Cluster) -> Value {
+    cluster.client().get("/v1/stats").ok()["live_jobs"].clone()
+}
+
+#[test]
+fn bench_of_a_total_ends_with_it_and_keeps_the_jobs() {
+    let cluster = Cluster::start();
+    let report = bench(&cluster, &["submit", "--total", "60", "--batch", "10", "--in-flight", "2", "--keep"]);
+    assert_eq!(report["runs"][0]["missing"], json!(0), "{report}");
+    // Whoever is under way when the total is reached adds its own.
+    let acknowledged = report["runs"][0]["acknowledged"].as_u64().expect("a number");
+    assert!((60..80).contains(&acknowledged), "{report}");
+    assert_eq!(live_jobs(&cluster), json!(acknowledged));
+}
+
+#[test]
+fn bench_runs_beside_requests_that_wait_and_over_many_connections() {
+    let cluster = Cluster::start();
+    let crowd = ["--waiting-claims", "20", "--waiting-jobs", "10", "--connections", "12", "--in-flight", "4"];
+    let report = bench(&cluster, &[&["life", "--total", "40"], &crowd[..]].concat());
+    assert_eq!(report["conditions"]["waiting_claims"], json!(20));
+    assert_eq!(report["runs"][0]["missing"], json!(0), "{report}");
+    assert_eq!(live_jobs(&cluster), json!(0));
+}
+
+#[test]
+fn bench_reads_pages_and_statistics() {
+    let cluster = Cluster::start();
+    for what in ["page", "stats"] {
+        let report =
+            bench(&cluster, &["read", "--what", what, "--in-flight", "3", "--duration", "200ms", "--warm-up", "0s"]);
+        assert!(report["runs"][0]["jobs_per_s"].as_f64().expect("a number") > 0.0, "{report}");
+    }
+}
+
+#[test]
+fn bench_refuses_fewer_connections_than_requests_and_reads_of_a_total() {
+    let cluster = Cluster::start();
+    for wrong in [&["submit", "--in-flight", "4", "--connections", "3"][..], &["read", "--total", "5"]] {
+        let (code, said) = Process::output(&cluster, &[&["bench"], wrong].concat());
+        assert_eq!(code, Some(2), "{wrong:?}: {said}");
+    }
+}
