@@ -122,13 +122,8 @@ fn read_ops(rows: &dyn Rows, parts: &mut JobParts) {
 fn reasons(rows: &dyn Rows, parts: &JobParts) -> Vec<Reason> {
     let id = parts.job.id;
     let mut reasons = parts.spec.as_ref().map(|spec| spec.reasons.clone()).unwrap_or_default();
-    rows.scan(&RowKey::Reason(id, 0), &mut |key, row| match (key, row) {
-        (RowKey::Reason(of, _), Row::Reason(reason)) if of == id => {
-            reasons.push(reason);
-            true
-        }
-        _ => false,
-    });
+    let later = parts.job.reason_slots().filter_map(|slot| rows.get(&RowKey::Reason(id, slot)));
+    reasons.extend(later.filter_map(|row| if let Row::Reason(reason) = row { Some(reason) } else { None }));
     reasons
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     ids::{ClusterMs, LeaseId, Priority, Stamp, WallMs},
     job::{CancelSignal, Hold, Job, LastLease, Lease, LeaseEnd, More, Op, OpStatus, Runs, Status},
+    limits,
 };
 
 static NO_RUNS: Runs = Runs {
@@ -138,6 +139,12 @@ impl Job {
 
     pub fn more_mut(&mut self) -> &mut More {
         self.more.get_or_insert_default()
+    }
+
+    /// Slots of the reasons given after submission, the oldest that is kept first.
+    pub fn reason_slots(&self) -> impl Iterator<Item = u32> + use<> {
+        let given = self.more().reasons;
+        (given.saturating_sub(limits::REASONS_KEPT)..given).map(|number| number % limits::REASONS_KEPT)
     }
 
     pub fn limits(&self) -> &BTreeSet<Arc<str>> {

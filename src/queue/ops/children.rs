@@ -52,8 +52,8 @@ impl Parent {
         let job = step.live(id).expect("its lease was found");
         let Some(Row::Spec(spec)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
         let mut reasons = spec.reasons.clone();
-        for number in 0..job.more().reasons.min(limits::REASONS_KEPT) {
-            if let Some(Row::Reason(reason)) = step.read(&RowKey::Reason(id, number)) {
+        for slot in job.reason_slots() {
+            if let Some(Row::Reason(reason)) = step.read(&RowKey::Reason(id, slot)) {
                 reasons.push(reason);
             }
         }

@@ -268,4 +268,27 @@ fn reasons_beyond_a_hundred_push_out_the_oldest() {
     });
     texts.sort_unstable();
     assert_eq!(texts, (5..limits::REASONS_KEPT + 5).collect::<Vec<_>>());
+    assert_eq!(inherited_reasons(&mut bench), texts, "children have them in the order in which they were given");
+}
+
+/// What a child of the first job has been told.
+fn inherited_reasons(bench: &mut Bench) -> Vec<u32> {
+    bench.apply("t", None, Command::Claim(claim("start=true")));
+    let (jobs, report) = (vec![Ok(Arc::new(spec("")))], Box::default());
+    let action = LeaseAction::Success { result: None, jobs, atomic_children: true, report };
+    let items = vec![LeaseItem { job: JobId(1), lease: bench.state.counters().last_lease, action }];
+    bench.apply("t", None, Command::Leases { items, claim: None });
+    let Some(Row::Spec(child)) = bench.rows.get(&RowKey::Spec(JobId(2))) else { panic!("the child has a spec") };
+    child.reasons.iter().map(|reason| reason.text.parse().expect("a number")).collect()
+}
+
+#[test]
+fn environment_beyond_its_limit_is_refused_by_name() {
+    let kept = |bytes: usize| {
+        let environment = Command::Environment { digest: bytes as u128, value: Json(text(bytes)) };
+        Bench::default().apply("t", None, environment).answers.remove(0)
+    };
+    assert_eq!(kept(limits::ENVIRONMENT_BYTES_MAX), Answer::Done);
+    let refused = kept(limits::ENVIRONMENT_BYTES_MAX + 1);
+    assert!(matches!(refused, Answer::Refused(Refusal::Invalid { field, .. }) if &*field == "environment"));
 }
