@@ -18,9 +18,8 @@ use super::super::{
     wait::{self, Known},
 };
 use crate::{
-    api::{PoolView, SubmitAnswer},
+    api::{JobId, PoolView, SubmitAnswer},
     client::Method,
-    queue::ids::JobId,
 };
 
 #[derive(Clone, Debug, Args)]
