@@ -62,7 +62,7 @@ pub async fn run(context: &Context, args: ExecArgs) -> Outcome {
 }
 
 /// Gives the last job's id.
-async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) -> Result<Option<JobId>, Failure> {
+async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) -> Result<Option<u64>, Failure> {
     let spec = json!({ "queue": queue, "groups": [group], "argv": args.command, "cwd": "/" });
     let mut left = args.jobs;
     let mut last = None;
@@ -70,7 +70,7 @@ async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) ->
         let piece = left.min(PIECE);
         let request = json!({ "jobs": vec![&spec; piece as usize] });
         let answer: SubmitAnswer = context.write(Method::POST, "/v1/jobs", &request).await?;
-        last = answer.results.last().and_then(|result| result.id);
+        last = answer.results.last().and_then(|result| result.id).map(|id| id.0);
         if let Some(error) = answer.results.into_iter().find_map(|result| result.error) {
             return Err(Failure::Refused(error));
         }
@@ -81,14 +81,9 @@ async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) ->
 
 /// Waits for the last one, which starts last, and only then looks whether others are left: looking again and again through
 /// thousands of ended jobs would take time from what is measured.
-async fn until_ended(
-    context: &Context,
-    last: Option<JobId>,
-    group: &str,
-    patience: Instant,
-) -> Result<Instant, Failure> {
+async fn until_ended(context: &Context, last: Option<u64>, group: &str, patience: Instant) -> Result<Instant, Failure> {
     const LIVE: &str = "queued,delayed,blocked,reserved,running,canceling";
-    if let Some(JobId(id)) = last {
+    if let Some(id) = last {
         let never = Known { version: Some(u64::MAX), log_serial: None };
         while Instant::now() < patience && wait::look(context, id, never, LOOK).await?.job.is_none() {}
     }
