@@ -12,7 +12,7 @@ use serde::{
 use super::{NeedsSpec, op::OpDoc, raw::Raw, verbs::StatusName};
 use crate::queue::{
     ids::{JobId, WallMs},
-    job::{Attempt, Job, Json, Needs, OnFailure, OpResult, Reason, Spec},
+    job::{Attempt, Job, Json, Needs, OnFailure, OpResult, PRECEDING_OP, Reason, Spec},
     needs,
 };
 
@@ -238,9 +238,9 @@ impl JobParts {
             Field::Reasons => map.serialize_value(&ReasonsDoc(self)),
             Field::Progress => map.serialize_value(&self.progress.as_ref().map(Raw)),
             Field::Checkpoint => map.serialize_value(&self.checkpoint.as_ref().map(Raw)),
-            Field::ExitCode => map.serialize_value(&self.newest_attempt().and_then(|attempt| attempt.exit_code)),
+            Field::ExitCode => map.serialize_value(&self.last_attempt().and_then(|attempt| attempt.exit_code)),
             Field::FailReason => {
-                map.serialize_value(&self.newest_attempt().and_then(|attempt| attempt.fail_reason.as_deref()))
+                map.serialize_value(&self.last_attempt().and_then(|attempt| attempt.fail_reason.as_deref()))
             }
             Field::BlockedBy => map.serialize_value(&self.blocked_by),
             Field::HeldBy => map.serialize_value(&self.held_by),
@@ -256,9 +256,10 @@ impl JobParts {
         }
     }
 
-    /// Of any op; what the job looks like now is due to it.
-    pub fn newest_attempt(&self) -> Option<&Attempt> {
-        self.attempts.values().flatten().max_by_key(|attempt| attempt.lease)
+    /// Of the last op that had one of its own: ops behind one that failed have only its failure to tell.
+    pub fn last_attempt(&self) -> Option<&Attempt> {
+        let own = |attempt: &&Attempt| attempt.fail_reason.as_deref() != Some(PRECEDING_OP);
+        self.attempts.values().rev().find_map(|attempts| attempts.iter().rev().find(own))
     }
 
     /// The fields that only the submitter wrote.

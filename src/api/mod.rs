@@ -35,7 +35,7 @@ mod verbs;
 pub use crate::args::{ExecArgs, SleepArgs};
 pub use crate::queue::{
     ids::{JobId, LeaseId},
-    job::OnFailure,
+    job::{OnFailure, PRECEDING_OP},
 };
 pub use bulk::{BulkAnswer, BulkDo, BulkRefusal, BulkRequest, decode_bulk};
 pub use claim::{ClaimAnswer, ClaimRequest, ClaimedJob, ClaimedOp, ClaimedSummary, FreeSpec, WAIT_MS_MAX, WorkerRef};

@@ -84,7 +84,7 @@ pub struct EditArgs {
     /// Job ids, or ranges: 17 20-29
     #[arg(required = true, value_name = "ID")]
     ids: Vec<Ids>,
-    /// A field of the spec and its new value, text or JSON: `--set cwd=/srv --set retries=3 --set needs={"ram_mb":500}`
+    /// A field of the spec and its new value, text or JSON: `--set cwd=/srv --set retries=3 --set needs.ram_mb=500`
     #[arg(long, required = true, value_name = "FIELD=VALUE", value_parser = assignment)]
     set: Vec<(String, Value)>,
     /// Only if the job has not changed since this version of it, which `raftq show --json` tells
@@ -148,10 +148,25 @@ pub async fn archive(context: &Context, args: ArchiveArgs) -> Outcome {
 
 pub async fn edit(context: &Context, args: EditArgs) -> Outcome {
     let version = args.if_version.map(|version| ("version".to_owned(), version.into()));
-    let fields: Map<String, Value> = args.set.into_iter().chain(version).collect();
+    let mut fields = Map::new();
+    for (path, value) in args.set.into_iter().chain(version) {
+        put(&mut fields, &path, value).map_err(Failure::usage)?;
+    }
     let verb = Verb { method: Method::PATCH, ..Verb::new("edit", "", &fields) };
     let ids: Vec<u64> = args.ids.iter().flat_map(|ids| ids.iter()).collect();
     one_by_one(context, &ids, &verb).await
+}
+
+/// `needs.ram_mb` is a field of `needs`, beside what else is set of it.
+fn put(fields: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
+    let Some((outer, inner)) = path.split_once('.') else {
+        fields.insert(path.to_owned(), value);
+        return Ok(());
+    };
+    match fields.entry(outer).or_insert_with(|| Value::Object(Map::new())) {
+        Value::Object(object) => put(object, inner, value),
+        _ => Err(format!("`{outer}` is set as a whole and in parts; say one of them")),
+    }
 }
 
 /// What reads as JSON is JSON; anything else is text.

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use crate::api::PRECEDING_OP;
+
 #[derive(Clone, Debug)]
 pub struct Job(pub Value);
 
@@ -65,7 +67,8 @@ pub fn attempts(op: &Value) -> &[Value] {
     op["history"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The last attempt of a job's last op that had one.
+/// The last attempt of a job's last op that had one of its own: ops behind one that failed have only its failure to tell.
 pub fn last_attempt(job: &Value) -> Option<&Value> {
-    job["ops"].as_array()?.iter().rev().find_map(|op| attempts(op).last())
+    let own = |attempt: &&Value| attempt["fail_reason"] != PRECEDING_OP;
+    job["ops"].as_array()?.iter().rev().find_map(|op| attempts(op).iter().rev().find(own))
 }

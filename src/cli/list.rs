@@ -70,12 +70,14 @@ struct Page {
 }
 
 pub async fn run(context: &Context, args: ListArgs) -> Outcome {
-    let fields = chosen_fields(args.fields.as_deref());
+    let mut fields = chosen_fields(args.fields.as_deref());
     let mut query = args.query();
     if args.wait {
         query.push(("wait_ms", WAIT.as_millis().to_string()));
     }
     query.push(("fields", asked_for(&fields).join(",")));
+    // How many are like it. It comes by itself, and is no field to ask for.
+    fields.extend(args.similar.map(|_| "similar".to_owned()));
     let mut left = args.limit;
     let mut after = args.after.clone();
     let mut jobs = Vec::new();

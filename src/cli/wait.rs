@@ -218,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn failure_of_an_op_is_the_jobs_and_not_that_of_those_behind_it() {
+        let ops = json!([
+            { "history": [{ "exit_code": 0 }] },
+            { "history": [{ "exit_code": 3, "fail_reason": "exit_nonzero" }] },
+            { "history": [{ "exit_code": null, "fail_reason": "preceding_op" }] },
+        ]);
+        let job = Job(json!({ "id": 17, "status": "error", "ops": ops }));
+        assert_eq!(ending(&job), "job 17: error (exit_nonzero, exit code 3)");
+    }
+
+    #[test]
     fn endings_say_what_to_do() {
         let buried = job("buried", json!([{ "exit_code": 3, "fail_reason": "exit_nonzero" }]));
         assert_eq!(

@@ -3,7 +3,10 @@
 //! Log lines are replicated and come by serial. Live output is not: the node that runs the command shows the last of it, and
 //! what was shown before is found again by where the two overlap ([`Stream::news`]).
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +14,7 @@ use serde_json::Value;
 use super::{
     context::Context,
     failure::{Failure, Outcome},
-    fields::Job,
+    fields::{self, Job},
     output,
     wait::{self, Blockers, Known},
 };
@@ -44,13 +47,15 @@ pub async fn follow(context: &Context, id: u64) -> Outcome {
             print_log(context, line)?;
         }
         let job = look.job.map(Job);
+        if let Some(job) = &job {
+            shown.ended(context, job)?;
+        }
         known.version = job.as_ref().map(Job::version).or(known.version);
         if let Some(job) = &job {
             poll = if matches!(job.status(), "running" | "canceling") { LIVE_POLL } else { wait::POLL };
         }
         match job {
             Some(job) if job.is_settled() && look.log.len() < LOG_LINES_MAX => {
-                shown.rest(context, &job)?;
                 return end(context, &job);
             }
             job => blockers.warn(context, id, job.as_ref()).await?,
@@ -78,13 +83,15 @@ fn end(context: &Context, job: &Job) -> Outcome {
     Ok(wait::command_exit(job))
 }
 
-/// What has been printed of the current attempt.
+/// What has been printed of each attempt.
 #[derive(Default)]
 struct Shown {
-    attempt: (u64, u64),
-    stdout: Stream,
-    stderr: Stream,
+    running: BTreeMap<Attempt, [Stream; 2]>,
+    ended: BTreeSet<Attempt>,
 }
+
+/// Op, and number of its attempt.
+type Attempt = (u64, u64);
 
 #[derive(Deserialize)]
 struct Output {
@@ -100,25 +107,29 @@ impl Shown {
         self.print(context, &output)
     }
 
-    /// What the last attempt wrote and was not seen live.
-    fn rest(&mut self, context: &Context, job: &Job) -> Result<(), Failure> {
-        let Some(attempt) = job.last_attempt() else { return Ok(()) };
-        let text = |name: &str| attempt[name].as_str().map(str::to_owned);
-        let number = attempt["attempt"].as_u64().unwrap_or(0);
-        let op = job.ops().len().saturating_sub(1) as u64;
-        self.print(context, &Output { op, attempt: number, stdout: text("stdout"), stderr: text("stderr") })
+    /// What attempts wrote that have ended, and was not seen live.
+    fn ended(&mut self, context: &Context, job: &Job) -> Result<(), Failure> {
+        for (op, told) in job.ops().iter().enumerate() {
+            for attempt in fields::attempts(told) {
+                let text = |name: &str| attempt[name].as_str().map(str::to_owned);
+                let number = attempt["attempt"].as_u64().unwrap_or(0);
+                let op = op as u64;
+                self.print(context, &Output { op, attempt: number, stdout: text("stdout"), stderr: text("stderr") })?;
+                self.ended.insert((op, number));
+                self.running.remove(&(op, number));
+            }
+        }
+        Ok(())
     }
 
     fn print(&mut self, context: &Context, output: &Output) -> Result<(), Failure> {
-        if context.output.is_json() {
+        let attempt = (output.op, output.attempt);
+        if context.output.is_json() || self.ended.contains(&attempt) {
             return Ok(());
         }
-        if self.attempt != (output.op, output.attempt) {
-            *self = Self { attempt: (output.op, output.attempt), ..Self::default() };
-        }
-        let stdout = self.stdout.news(output.stdout.as_deref().unwrap_or(""));
-        context.output.raw(stdout.as_bytes())?;
-        eprint!("{}", self.stderr.news(output.stderr.as_deref().unwrap_or("")));
+        let [stdout, stderr] = self.running.entry(attempt).or_default();
+        context.output.raw(stdout.news(output.stdout.as_deref().unwrap_or("")).as_bytes())?;
+        eprint!("{}", stderr.news(output.stderr.as_deref().unwrap_or("")));
         Ok(())
     }
 }

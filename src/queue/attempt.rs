@@ -3,7 +3,7 @@
 use super::{
     command::Report,
     ids::{ClusterMs, JobId, WallMs},
-    job::{Attempt, Hold, Job, LogLine, OnFailure, Reason},
+    job::{Attempt, Hold, Job, LogLine, OnFailure, PRECEDING_OP, Reason},
     limits,
     rows::{Row, RowKey},
     step::Writer,
@@ -155,7 +155,7 @@ pub fn give_up(job: &mut Job, writer: &mut Writer) {
 /// The current op → error, the later ones with it.
 pub fn fail(job: &mut Job, writer: &mut Writer) {
     for op in job.current() + 1..job.ops.len() {
-        record_unrun(job, writer, op, "preceding_op", None);
+        record_unrun(job, writer, op, PRECEDING_OP, None);
     }
     job.fail_rest(writer.clocks.wall);
 }

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::ids::{ClusterMs, Index, JobId, LeaseId, Priority, Stamp, WallMs};
 pub use super::spec::*;
 
+/// Why an op ended that never began: one before it failed.
+pub const PRECEDING_OP: &str = "preceding_op";
+
 /// Where an op stands. A lease lives inside the statuses that have one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpStatus {

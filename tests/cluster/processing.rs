@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, World, eventually, scenario};
+use crate::harness::{Cluster, Process, World, eventually, scenario};
 
 #[test]
 fn scenario_09_status_follows_from_the_ops() {
@@ -217,4 +217,29 @@ fn log_serials(world: &World, id: u64, after: u64) -> Vec<u64> {
     let first = read(world.get(&path).ok());
     let limit = Duration::from_secs(10);
     eventually("all nodes tell the same log", limit, || (read(world.get(&path).ok()) == first).then_some(first.clone()))
+}
+
+#[test]
+fn watch_shows_what_every_op_and_attempt_wrote() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&json!({"retries": 1, "backoff": {"base_ms": 1}, "ops": [
+        {"shell": "echo first; sleep 1"},
+        {"shell": "echo try $RAFTQ_ATTEMPT; exit 3"},
+        {"shell": "echo never"},
+    ]}));
+    let id_text = id.to_string();
+    let watched = Process::output(&cluster, &["watch", &id_text]);
+    assert_eq!(watched, (Some(1), "first\ntry 1\ntry 2\n".to_owned()));
+    assert_eq!(Process::output(&cluster, &["watch", &id_text]), watched, "and again after it has ended");
+    let (_, listed) = Process::output(&cluster, &["list", "--similar", "1", "-o", "id,exit_code,fail_reason"]);
+    assert_eq!(listed, format!("{id}\t3\texit_nonzero\t1\n"));
+    let job = world.job(id);
+    assert_eq!((&job["exit_code"], &job["fail_reason"]), (&json!(3), &json!("exit_nonzero")), "{job}");
+
+    let edited = world.submit(&world.task(1));
+    let set = ["edit", &edited.to_string(), "--set", "needs.ram_mb=500", "--set", "needs.cores=0.5"];
+    assert_eq!(Process::output(&cluster, &set).0, Some(0));
+    let needs = world.job(edited)["needs"].clone();
+    assert_eq!((&needs["ram_mb"], &needs["cores"]), (&json!(500), &json!(0.5)), "{needs}");
 }

@@ -281,7 +281,7 @@ type Kind = (Status, Option<i32>, Option<Box<str>>);
 
 fn kind(rows: &dyn Rows, parts: &mut JobParts) -> Kind {
     read::complete(rows, parts, &[Field::ExitCode]);
-    let attempt = parts.newest_attempt();
+    let attempt = parts.last_attempt();
     let (exit_code, reason) = attempt.map_or((None, None), |attempt| (attempt.exit_code, attempt.fail_reason.clone()));
     (parts.job.status(), exit_code, reason)
 }
