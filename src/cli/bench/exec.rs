@@ -18,7 +18,7 @@ use super::super::{
     wait::{self, Known},
 };
 use crate::{
-    api::{JobId, PoolView, SubmitAnswer},
+    api::{PoolView, SubmitAnswer},
     client::Method,
 };
 
