@@ -2,6 +2,9 @@
 //!
 //! A key is a name and a rising number. Of each name the state holds the highest number in memory and the answers to the
 //! last 1024 in rows. A number above the highest is new for certain and costs no read.
+//!
+//! The highest number has a row too, which lags behind: a busy name would write it with every request. Whoever loads the
+//! state looks for the few answers beyond.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +24,25 @@ use super::{
 /// Uses are noted in steps of this many milliseconds, rounded up, so that a busy name does not move in the index with every
 /// request.
 const USE_STEP_MS: u64 = 10_000;
+/// A name's row says its highest number, or one that is less than this below it.
+const LAG_MAX: u64 = 16;
 
 type Principal = Arc<str>;
 type Name = Arc<str>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    names: BTreeMap<Principal, BTreeMap<Name, KeyName>>,
+    names: BTreeMap<Principal, BTreeMap<Name, Known>>,
     by_use: BTreeSet<(ClusterMs, Principal, Name)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    highest: u64,
+    used: ClusterMs,
+    /// What the name's row says, and whether it says that this may be behind.
+    stored: u64,
+    lags: bool,
 }
 
 /// What is known of a key.
@@ -42,20 +56,25 @@ impl Keys {
     pub fn load(rows: &dyn Rows) -> Self {
         let mut keys = Keys::default();
         rows.scan(&RowKey::KeyName("".into(), "".into()), &mut |key, row| {
-            let (RowKey::KeyName(principal, name), Row::KeyName(known)) = (key, row) else {
-                panic!("a key name's row holds what is known of it")
+            let RowKey::KeyName(principal, name) = key else { panic!("a scan stays within its kind") };
+            let (KeyName { highest, used }, lags) = match row {
+                Row::KeyName(known) => (known, false),
+                Row::KeyAhead(known) => (known, true),
+                _ => panic!("a key name's row holds what is known of it"),
             };
+            let ahead = lags.then(|| kept_beyond(rows, &principal, &name, highest)).flatten();
+            let known = Known { highest: ahead.unwrap_or(highest), used, stored: highest, lags };
             keys.set(&principal, &name, known);
             true
         });
         keys
     }
 
-    fn known(&self, principal: &str, name: &str) -> Option<KeyName> {
+    fn known(&self, principal: &str, name: &str) -> Option<Known> {
         self.names.get(principal)?.get(name).copied()
     }
 
-    fn set(&mut self, principal: &Principal, name: &Name, known: KeyName) {
+    fn set(&mut self, principal: &Principal, name: &Name, known: Known) {
         let names = match self.names.get_mut(principal) {
             Some(names) => names,
             None => self.names.entry(principal.clone()).or_default(),
@@ -150,15 +169,41 @@ pub fn keep(step: &mut Step, key: &Key, answer: &Answer) {
 /// a client that repeats for longer than that would see its request take effect again.
 pub fn note_use(step: &mut Step, key: &Key) {
     let principal = step.principal.clone();
-    let before = step.state.keys.known(&principal, &key.name);
-    let highest = before.map_or(key.number, |known| known.highest.max(key.number));
     let used = ClusterMs(step.now().0.checked_next_multiple_of(USE_STEP_MS).unwrap_or(u64::MAX));
-    let known = KeyName { highest, used };
-    if before == Some(known) {
-        return;
-    }
+    let (known, is_stale) = match step.state.keys.known(&principal, &key.name) {
+        None => (Known { highest: key.number, used, stored: key.number, lags: false }, true),
+        Some(before) => before.seen(key.number, used),
+    };
     step.state.keys.set(&principal, &key.name, known);
-    step.state.changes.put(RowKey::KeyName(principal, key.name.clone()), Row::KeyName(known));
+    if is_stale {
+        step.state.changes.put(RowKey::KeyName(principal, key.name.clone()), known.row());
+    }
+}
+
+impl Known {
+    /// After one more use, and whether its row must be written for it.
+    fn seen(self, number: u64, used: ClusterMs) -> (Self, bool) {
+        let highest = self.highest.max(number);
+        let rises = highest > self.highest;
+        // What a row says not to lag behind, it must not come to lag behind.
+        let is_stale = used != self.used || (rises && (!self.lags || highest - self.stored >= LAG_MAX));
+        let lags = self.lags || rises;
+        let stored = if is_stale { highest } else { self.stored };
+        (Self { highest, used, stored, lags }, is_stale)
+    }
+
+    fn row(self) -> Row {
+        let row = KeyName { highest: self.stored, used: self.used };
+        if self.lags { Row::KeyAhead(row) } else { Row::KeyName(row) }
+    }
+}
+
+/// The highest number above `stored` whose answer is kept.
+fn kept_beyond(rows: &dyn Rows, principal: &Principal, name: &Name, stored: u64) -> Option<u64> {
+    (stored + 1..stored.saturating_add(LAG_MAX)).rev().find(|number| {
+        let row = rows.get(&slot_of(principal, name, *number));
+        matches!(row, Some(Row::KeySlot(kept)) if kept.number == *number)
+    })
 }
 
 /// Drops the names whose time has come, at most `piece`; says how many.
@@ -174,6 +219,59 @@ pub fn expire(step: &mut Step, piece: usize) -> usize {
 }
 
 fn slot(step: &Step, key: &Key) -> RowKey {
-    let slot = (key.number % limits::KEY_ANSWERS) as u32;
-    RowKey::KeySlot(step.principal.clone(), key.name.clone(), slot)
+    slot_of(&step.principal, &key.name, key.number)
+}
+
+fn slot_of(principal: &Principal, name: &Name, number: u64) -> RowKey {
+    RowKey::KeySlot(principal.clone(), name.clone(), (number % limits::KEY_ANSWERS) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{command::Command, state::State, testing::Bench};
+
+    fn key(number: u64) -> Key {
+        Key { name: "n".into(), number, digest: u128::from(number) }
+    }
+
+    /// Uses the number, and gives the row of the name; the bench compares the state with what its rows load to.
+    fn used(bench: &mut Bench, number: u64) -> Option<Row> {
+        bench.apply("p", Some(key(number)), Command::Submit { jobs: Vec::new(), atomic: false });
+        bench.rows.get(&RowKey::KeyName("p".into(), "n".into()))
+    }
+
+    #[test]
+    fn row_of_a_busy_name_lags_by_less_than_its_steps() {
+        let mut bench = Bench::default();
+        let mut written = Vec::new();
+        for number in [0, 1, 2, 16, 17, 18, 40, 39, 55, 56] {
+            let row = used(&mut bench, number);
+            if written.last() != Some(&row) {
+                written.push(row);
+            }
+        }
+        let ahead = |highest| Some(Row::KeyAhead(KeyName { highest, used: ClusterMs(0) }));
+        let first = Some(Row::KeyName(KeyName { highest: 0, used: ClusterMs(0) }));
+        assert_eq!(written, [first, ahead(1), ahead(17), ahead(40), ahead(56)]);
+    }
+
+    #[test]
+    fn row_of_a_name_used_once_never_lags() {
+        let mut bench = Bench::default();
+        used(&mut bench, 7);
+        bench.advance(USE_STEP_MS);
+        let row = used(&mut bench, 7);
+        assert_eq!(row, Some(Row::KeyName(KeyName { highest: 7, used: ClusterMs(USE_STEP_MS) })));
+    }
+
+    #[test]
+    fn numbers_skipped_before_a_restart_are_told_from_new_ones() {
+        let mut bench = Bench::default();
+        for number in [3, 4, 9] {
+            used(&mut bench, number);
+        }
+        let loaded = State::load(&bench.rows);
+        assert_eq!(loaded.keys.known("p", "n").map(|known| known.highest), Some(9));
+    }
 }

@@ -145,6 +145,8 @@ pub enum Row {
     Learned(Box<Learned>),
     Schedule(Box<Schedule>),
     Ends(Ends),
+    /// As [`Row::KeyName`], and the answers to a few higher numbers may be kept.
+    KeyAhead(KeyName),
 }
 
 /// A worker in the registry.
