@@ -26,6 +26,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 /// A snapshot waits for half the state's size in entries, but never for more than this times the least.
 const SNAPSHOT_BYTES_FACTOR_MAX: u64 = 4;
+/// Entries of less than this part of the state are no reason to write all of it anew, however long ago it was written.
+const SNAPSHOT_SHARE_MIN: u64 = 32;
+/// Members apply the same entries; with so many different bounds they do not all write their state at the same moment.
+const TURNS: u64 = 4;
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What upkeep remembers between its rounds.
@@ -110,11 +114,8 @@ impl Upkeep {
         let inner = &self.inner;
         let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
         let options = &inner.options.raft;
-        // A large state is not written out anew for little, but the log is bounded all the same.
-        let enough = bytes >= options.snapshot_bytes * SNAPSHOT_BYTES_FACTOR_MAX || bytes >= inner.state_bytes() / 2;
-        if bytes >= options.snapshot_bytes && enough
-            || bytes > 0 && self.last_snapshot.elapsed() >= options.snapshot_interval
-        {
+        let is_old = self.last_snapshot.elapsed() >= options.snapshot_interval;
+        if is_snapshot_due(bytes, inner.state_bytes(), options.snapshot_bytes, inner.options.id, is_old) {
             self.last_snapshot = Instant::now();
             inner.snapshot().await;
         }
@@ -190,6 +191,14 @@ impl Upkeep {
     }
 }
 
+/// Whether `bytes` of entries since the last snapshot are enough for another. A large state is not written out anew for little,
+/// but the log is bounded all the same.
+fn is_snapshot_due(bytes: u64, state: u64, least: u64, node: u64, is_old: bool) -> bool {
+    let own_turn = |bytes: u64| bytes + bytes / TURNS * (node % TURNS);
+    let bound = (state / 2).clamp(least, least * SNAPSHOT_BYTES_FACTOR_MAX);
+    bytes >= own_turn(bound) || is_old && bytes > state / SNAPSHOT_SHARE_MIN
+}
+
 impl Inner {
     /// Builds a snapshot, and waits until it is asked for, not until it is there.
     pub async fn snapshot(&self) {
@@ -252,5 +261,34 @@ impl Inner {
             }
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: u64 = 64 << 20;
+
+    #[test]
+    fn snapshot_is_due_by_the_size_of_the_state_within_bounds() {
+        let due = |bytes, state| is_snapshot_due(bytes, state, LEAST, 0, false);
+        assert!(!due(LEAST - 1, 0) && due(LEAST, 0));
+        assert!(!due(2 * LEAST - 1, 4 * LEAST) && due(2 * LEAST, 4 * LEAST));
+        assert!(due(4 * LEAST, 1000 * LEAST), "the log is bounded whatever the state is");
+    }
+
+    #[test]
+    fn members_take_turns() {
+        let first = |node| (0..).step_by(1 << 20).find(|&bytes| is_snapshot_due(bytes, 0, LEAST, node, false));
+        let bounds: std::collections::BTreeSet<_> = (1..=4).map(first).collect();
+        assert_eq!(bounds.len(), 4);
+    }
+
+    #[test]
+    fn snapshot_that_is_old_is_replaced_once_something_has_changed() {
+        let due = |bytes, state| is_snapshot_due(bytes, state, LEAST, 1, true);
+        assert!(!due(0, 0) && due(1, 0));
+        assert!(!due(1000, 1 << 30) && due(1 << 26, 1 << 30), "a mark each minute changes nothing worth writing");
     }
 }
