@@ -116,7 +116,7 @@ pub const KILL_BUDGET_MS: u64 = 1_000;
 
 /// Sets of timers that fit together. `test` is for busy machines, where short elections would be lost to scheduling.
 const PROFILES: [(&str, Timing, u64); 3] = [
-    ("lan", Timing { heartbeat_ms: 100, election_min_ms: 250, election_max_ms: 400 }, 2_000),
+    ("lan", Timing { heartbeat_ms: 100, election_min_ms: 200, election_max_ms: 320 }, 2_000),
     ("wan", Timing { heartbeat_ms: 250, election_min_ms: 1_000, election_max_ms: 2_000 }, 5_000),
     ("test", Timing { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1_000 }, 2_500),
 ];

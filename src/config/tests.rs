@@ -177,7 +177,7 @@ fn load_bad_timers_are_refused() {
 #[test]
 fn load_pool_timeout_below_kill_time_is_refused() {
     let error = load(&format!("{FILE}\n[pool]\ntimeout_ms = 1000\n")).expect_err("refused");
-    assert_eq!(error, ConfigError::PoolTimeout { timeout_ms: 1_000, least_ms: 1_400 });
+    assert_eq!(error, ConfigError::PoolTimeout { timeout_ms: 1_000, least_ms: 1_320 });
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct RaftOptions {
     /// A snapshot is due when this many bytes were applied since the last, or half the state's size if that is more; at four
     /// times this it is due whatever the state's size.
     pub snapshot_bytes: u64,
-    /// A snapshot is due this long after the last, if anything was applied since.
+    /// A snapshot is due this long after the last, if what was applied since is worth it.
     pub snapshot_interval: Duration,
     /// Entries of about this many bytes stay in the log behind a snapshot, so that a peer that was away for a moment
     /// needs no snapshot.
@@ -67,8 +67,8 @@ impl RaftOptions {
     pub fn lan() -> Self {
         Self {
             heartbeat_ms: 100,
-            election_min_ms: 250,
-            election_max_ms: 400,
+            election_min_ms: 200,
+            election_max_ms: 320,
             snapshot_bytes: 256 << 20,
             snapshot_interval: Duration::from_secs(600),
             log_keep_bytes: 64 << 20,
