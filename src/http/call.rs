@@ -30,6 +30,9 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Of a request that is too large so much is still taken from the line, so that its sender comes to read why.
 const DISCARDED_BYTES_MAX: usize = 256 << 20;
 
+/// Bodies beyond this are decoded aside: they take milliseconds, in which heartbeats would wait.
+const DECODED_AT_ONCE_BYTES_MAX: usize = 128 << 10;
+
 pub struct Call {
     pub front: Arc<Front>,
     pub context: Context,
@@ -103,6 +106,20 @@ impl Call {
     /// The body, strictly.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         Ok(api::decode(&self.body)?)
+    }
+
+    /// What `decode` makes of the body.
+    pub async fn decoded<T: Send + 'static>(
+        &self,
+        decode: impl FnOnce(&[u8]) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if self.body.len() <= DECODED_AT_ONCE_BYTES_MAX {
+            return decode(&self.body);
+        }
+        let body = self.body.clone();
+        let decoding = tokio::task::spawn_blocking(move || decode(&body));
+        // It can end otherwise only by a panic, which the hook has logged.
+        decoding.await.unwrap_or_else(|_| Err(Failure::internal()))
     }
 
     /// The body, where none means `{}`.
