@@ -65,6 +65,7 @@ mod snapshot_file;
 mod state_machine;
 mod state_rows;
 mod status;
+mod steady_file;
 mod stop;
 mod types;
 mod upkeep;

@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     replica::{Applied, AppliedV1},
     state_rows::{self, FAMILIES},
+    steady_file::SteadyFile,
     types::SnapshotMeta,
 };
 use crate::{
@@ -82,7 +83,7 @@ impl Header {
 /// Writes the pinned view to `path` and syncs it.
 pub fn write(path: &Path, cluster: ClusterId, pinned: &Pinned) -> Result<Header, SnapshotError> {
     let header = Header { cluster, applied: applied(pinned)? };
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, SteadyFile::new(File::create(path)?));
     out.write_all(MAGIC)?;
     write_frame(&mut out, &codec::encode(Format::SNAPSHOT, &header))?;
     let trailer = write_rows(&mut out, pinned)?;
