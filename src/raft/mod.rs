@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            propose                    view                                 other nodes
-//!               │                        │                                        │ HTTP/2, bincode
+//!               │                        │                                        │ TCP, bincode
 //!        ┌──────▼──────┐          ┌──────▼──────┐    read index, probes     ┌─────▼─────┐
 //!        │ batch       │          │ reads       │◄─────────────────────────►│ peer, rpc │
 //!        └──────┬──────┘          └──────┬──────┘                           └─────▲─────┘
