@@ -161,8 +161,11 @@ impl Client {
         let shared = &self.shared;
         let mut asked = 0;
         tokio::time::sleep(call.wait()).await;
+        let silent_since = Instant::now();
         loop {
-            tokio::time::sleep(SILENCE_BEFORE_ASKING).await;
+            // The longer it lasts the less often, so that an outage is found to be over soon after it is.
+            let pause = (silent_since.elapsed() / ASKED_A_SILENCE).min(SILENCE_BEFORE_ASKING);
+            tokio::time::sleep(if asked == 0 { SILENCE_BEFORE_ASKING } else { pause }).await;
             let Some(other) = shared.nodes.other_than(node, asked) else { return std::future::pending().await };
             asked += 1;
             if let Some(leader) = shared.leader_seen_by(&other).await.filter(|leader| leader != node) {
@@ -174,6 +177,8 @@ impl Client {
 
 /// Longer than an answer takes where nothing is wrong, shorter than a person's patience.
 const SILENCE_BEFORE_ASKING: Duration = Duration::from_millis(250);
+/// Others are asked again when the silence has become longer by one part in so many.
+const ASKED_A_SILENCE: u32 = 8;
 
 impl Shared {
     async fn leader_seen_by(&self, node: &Authority) -> Option<Authority> {
