@@ -108,8 +108,8 @@ impl Call {
         Ok(api::decode(&self.body)?)
     }
 
-    /// What `decode` makes of the body.
-    pub async fn decoded<T: Send + 'static>(
+    /// What `decode` makes of a body that may be large.
+    pub async fn decode_aside<T: Send + 'static>(
         &self,
         decode: impl FnOnce(&[u8]) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -118,8 +118,12 @@ impl Call {
         }
         let body = self.body.clone();
         let decoding = tokio::task::spawn_blocking(move || decode(&body));
-        // It can end otherwise only by a panic, which the hook has logged.
-        decoding.await.unwrap_or_else(|_| Err(Failure::internal()))
+        match decoding.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(decoded) => decoded,
+            // The guard answers it, and says which route it was.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => Err(Failure::internal()),
+        }
     }
 
     /// The body, where none means `{}`.

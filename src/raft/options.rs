@@ -36,7 +36,7 @@ pub struct RaftOptions {
     /// Also the leader lease: the longest that a leader without a quorum's answer believes in itself.
     pub election_max_ms: u64,
     /// A snapshot is due when this many bytes were applied since the last, or half the state's size if that is more; at four
-    /// times this it is due whatever the state's size.
+    /// times this it is due whatever the state's size. Members take turns: each adds up to three quarters of the bound.
     pub snapshot_bytes: u64,
     /// A snapshot is due this long after the last, if what was applied since is worth it.
     pub snapshot_interval: Duration,

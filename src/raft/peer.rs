@@ -95,7 +95,10 @@ impl Line {
         let body = stream::iter([Ok(Bytes::from(codec::encode(Format::PEER, question)))]);
         match timeout(within, self.send(topic, envelope, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CallError::Timeout { address: self.address.clone(), within }),
+            Err(_) => {
+                self.forget_idle();
+                Err(CallError::Timeout { address: self.address.clone(), within })
+            }
         }
     }
 
@@ -107,7 +110,7 @@ impl Line {
         body: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<A, CallError> {
         let mut wire = self.wire().await?;
-        let answer = ask(&mut wire, &Head { envelope, topic }, body).await.map_err(|e| self.unreachable(&e))?;
+        let answer = ask(&mut wire, &Head { envelope, topic }, body).await.map_err(|error| self.failed(&error))?;
         self.keep(wire);
         let outcome: Result<A, PeerRefusal> = codec::decode(Format::PEER, &answer)
             .map_err(|e| CallError::Malformed { address: self.address.clone(), reason: e.to_string() })?;
@@ -136,6 +139,20 @@ impl Line {
         }
     }
 
+    /// What became of one connection may have become of the others: a machine that lost power hangs up on none.
+    fn forget_idle(&self) {
+        self.idle.lock().expect("no holder of this lock panics").clear();
+    }
+
+    fn failed(&self, error: &io::Error) -> CallError {
+        self.forget_idle();
+        if error.kind() == io::ErrorKind::InvalidData {
+            let reason = "it speaks another protocol; is this its peer address?".to_owned();
+            return CallError::Malformed { address: self.address.clone(), reason };
+        }
+        self.unreachable(error)
+    }
+
     fn unreachable(&self, error: &dyn Display) -> CallError {
         CallError::Unreachable { address: self.address.clone(), reason: error.to_string() }
     }
@@ -149,4 +166,83 @@ async fn ask(wire: &mut Wire, head: &Head, body: impl Stream<Item = io::Result<B
     }
     wire.end().await?;
     wire.next().await?.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::raft::message::{PROTOCOL, ReadIndex};
+
+    const LATE: Duration = Duration::from_millis(50);
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn envelope() -> Envelope {
+        Envelope { protocol: PROTOCOL, cluster: None, from: 1, to: 2, disk: None }
+    }
+
+    /// Takes one question from a connection and leaves it without an answer.
+    async fn question(wire: &mut Wire) {
+        while !wire.next().await.expect("a question").expect("a frame").is_empty() {}
+    }
+
+    async fn accepted(listener: &TcpListener) -> Wire {
+        Wire::new(listener.accept().await.expect("accepted").0).expect("open")
+    }
+
+    async fn asked(line: &Line, within: Duration) -> Result<u64, CallError> {
+        line.call(Topic::ReadIndex, envelope(), &ReadIndex, within).await
+    }
+
+    fn number(number: u64) -> Bytes {
+        codec::encode(Format::PEER, &Ok::<u64, PeerRefusal>(number)).into()
+    }
+
+    #[tokio::test]
+    async fn late_answer_goes_to_nobody_and_a_good_connection_is_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
+        let line = Peers::default().line(&listener.local_addr().expect("an address").to_string(), Purpose::Service);
+        let peer = tokio::spawn(async move {
+            let mut first = accepted(&listener).await;
+            question(&mut first).await;
+            first.hung_up().await;
+            let mut second = accepted(&listener).await;
+            // Too late: whoever asked this has gone, and the connection with it.
+            _ = first.answer(number(1)).await;
+            for answer in [2, 3] {
+                question(&mut second).await;
+                second.answer(number(answer)).await.expect("answered");
+            }
+            drop(second);
+            let mut third = accepted(&listener).await;
+            question(&mut third).await;
+            third.answer(number(4)).await.expect("answered");
+        });
+        assert!(matches!(asked(&line, LATE).await, Err(CallError::Timeout { .. })));
+        assert_eq!(asked(&line, SOON).await.expect("answered"), 2);
+        assert_eq!(asked(&line, SOON).await.expect("on the same connection"), 3);
+        let hung_up = line.take_idle().expect("kept");
+        hung_up.hung_up().await;
+        line.keep(hung_up);
+        assert_eq!(asked(&line, SOON).await.expect("on a new one, for the peer had closed it"), 4);
+        peer.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn address_of_another_protocol_is_told_apart() {
+        use tokio::io::AsyncWriteExt;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
+        let line = Peers::default().line(&listener.local_addr().expect("an address").to_string(), Purpose::Service);
+        let peer = tokio::spawn(async move {
+            let mut stream = listener.accept().await.expect("accepted").0;
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
+            stream
+        });
+        match asked(&line, SOON).await {
+            Err(CallError::Malformed { reason, .. }) => assert!(reason.contains("peer address"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        drop(peer.await.expect("no panic"));
+    }
 }

@@ -38,7 +38,7 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 type Append = AppendEntriesRequest<TypeConfig>;
 type Appended = AppendEntriesResponse<TypeConfig>;
 
-/// Answers peers until `cancel`, then lets what runs come to its end.
+/// Answers peers until `cancel`; what runs then is dropped, and its tasks have ended on return.
 pub async fn serve(listener: TcpListener, inner: Arc<Inner>, cancel: CancellationToken) {
     let connections = TaskTracker::new();
     loop {
@@ -75,13 +75,18 @@ async fn connection(stream: TcpStream, from: SocketAddr, inner: Arc<Inner>, canc
 
 async fn converse(stream: TcpStream, inner: &Arc<Inner>) -> io::Result<()> {
     let mut wire = Wire::new(stream)?;
-    while let Some(head) = wire.next().await? {
+    loop {
+        let head = match wire.next().await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return wire.refuse_http().await,
+            Err(error) => return Err(error),
+        };
         let mut body = Body { wire: &mut wire, is_over: false };
         let answer = answer(&head, &mut body, inner).await;
         body.skip().await?;
         wire.answer(answer).await?;
     }
-    Ok(())
 }
 
 /// What follows the head of a question.
@@ -146,7 +151,11 @@ where
 {
     let question = body.only().await.and_then(|bytes| codec::decode(Format::PEER, &bytes).map_err(io::Error::other));
     encoded(&match question {
-        Ok(question) => answer(question).await,
+        // An append waits for the disk. Who gave it up asks anew, and must not find ever more of its questions here.
+        Ok(question) => tokio::select! {
+            outcome = answer(question) => outcome,
+            () = body.wire.hung_up() => Err(failed("nobody waits for the answer")),
+        },
         Err(error) => Err(failed(format!("the question does not decode: {error}"))),
     })
 }

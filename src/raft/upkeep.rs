@@ -114,7 +114,7 @@ impl Upkeep {
         let inner = &self.inner;
         let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
         let options = &inner.options.raft;
-        let is_old = self.last_snapshot.elapsed() >= options.snapshot_interval;
+        let is_old = self.last_snapshot.elapsed() >= turn_of(inner.options.id, options.snapshot_interval);
         if is_snapshot_due(bytes, inner.state_bytes(), options.snapshot_bytes, inner.options.id, is_old) {
             self.last_snapshot = Instant::now();
             inner.snapshot().await;
@@ -189,6 +189,11 @@ impl Upkeep {
             tracing::debug!(%error, "entry of the upkeep not written");
         }
     }
+}
+
+/// As with bytes: members that were started together stay together.
+fn turn_of(node: u64, interval: Duration) -> Duration {
+    interval + interval / TURNS as u32 * (node % TURNS) as u32
 }
 
 /// Whether `bytes` of entries since the last snapshot are enough for another. A large state is not written out anew for little,
@@ -283,6 +288,8 @@ mod tests {
         let first = |node| (0..).step_by(1 << 20).find(|&bytes| is_snapshot_due(bytes, 0, LEAST, node, false));
         let bounds: std::collections::BTreeSet<_> = (1..=4).map(first).collect();
         assert_eq!(bounds.len(), 4);
+        let ages: std::collections::BTreeSet<_> = (1..=4).map(|node| turn_of(node, Duration::from_secs(600))).collect();
+        assert_eq!(ages.len(), 4);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use nix::sys::socket::{
     setsockopt,
-    sockopt::{KeepAlive, TcpKeepIdle},
+    sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpUserTimeout},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -22,8 +22,13 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 const FRAME_BYTES_MAX: usize = 64 << 20;
 /// What is gathered before it is written: most messages leave in one call.
 const GATHER_BYTES: usize = 1 << 20;
-/// The system looks after a silent peer from then on, so that one that has vanished takes no place for ever.
-const SILENCE: Duration = Duration::from_secs(60);
+/// The system asks a peer that has been silent for so many seconds, every so many, so many times: one whose machine has vanished
+/// holds up a snapshot, or takes a place, no longer.
+const SILENCE_S: u32 = 5;
+const ASKED_EVERY_S: u32 = 2;
+const ASKED_TIMES: u32 = 3;
+/// The same for bytes that nobody acknowledges; a peer that is frozen for a while acknowledges them and makes no room.
+const UNHEARD: Duration = Duration::from_secs(20);
 /// For whoever comes with a browser. HTTP's first bytes, read as a length, are beyond any frame.
 const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n\
     this is the door for raftq nodes; clients use the api address\n";
@@ -37,7 +42,10 @@ impl Wire {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         setsockopt(&stream, KeepAlive, &true)?;
-        setsockopt(&stream, TcpKeepIdle, &u32::try_from(SILENCE.as_secs()).expect("a minute"))?;
+        setsockopt(&stream, TcpKeepIdle, &SILENCE_S)?;
+        setsockopt(&stream, TcpKeepInterval, &ASKED_EVERY_S)?;
+        setsockopt(&stream, TcpKeepCount, &ASKED_TIMES)?;
+        setsockopt(&stream, TcpUserTimeout, &u32::try_from(UNHEARD.as_millis()).expect("seconds"))?;
         let codec = LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec();
         let mut framed = Framed::new(stream, codec);
         framed.set_backpressure_boundary(GATHER_BYTES);
@@ -61,21 +69,29 @@ impl Wire {
     }
 
     /// The next frame; `None` once the other side has closed the connection between two frames.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if the other side speaks something else.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        match self.0.next().await.transpose() {
-            Ok(frame) => Ok(frame.map(Into::into)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.0.get_mut().write_all(NOT_HTTP).await?;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.0.next().await.transpose()?.map(Into::into))
+    }
+
+    /// Tells whoever speaks HTTP which door this is.
+    pub async fn refuse_http(&mut self) -> io::Result<()> {
+        self.0.get_mut().write_all(NOT_HTTP).await
+    }
+
+    /// Returns once the other side has closed it, or says something before it was answered. Cancel-safe.
+    pub async fn hung_up(&self) {
+        // Whatever comes, bytes or an end, the question is nobody's any more.
+        _ = self.0.get_ref().peek(&mut [0]).await;
     }
 
     /// Whether the other side has closed it, or says what nobody asked for.
     pub fn is_over(&self) -> bool {
         let nothing_yet = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
-        !self.0.get_ref().try_read(&mut [0]).as_ref().is_err_and(nothing_yet)
+        let is_silent = self.0.get_ref().try_read(&mut [0]).as_ref().is_err_and(nothing_yet);
+        !is_silent || !self.0.read_buffer().is_empty()
     }
 }
 
@@ -116,13 +132,16 @@ mod tests {
         drop(far);
         assert_eq!(near.next().await.expect("hung up between frames"), None);
         assert!(near.is_over());
+        near.hung_up().await;
     }
 
     #[tokio::test]
     async fn browser_is_told_which_door_this_is() {
         let (mut near, mut far) = pair().await;
         far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
-        near.next().await.expect_err("no frame is that long");
+        let error = near.next().await.expect_err("no frame is that long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        near.refuse_http().await.expect("written");
         drop(near);
         let mut told = String::new();
         // What was not read of the request may reset the connection behind the answer.

@@ -13,7 +13,7 @@ use crate::{
 
 /// Calls of holders, and a claim in the same entry.
 pub async fn leases(call: Call) -> Result<Reply, Failure> {
-    let mut request: LeasesRequest = call.decoded(|body| Ok(api::decode(body)?)).await?;
+    let mut request: LeasesRequest = call.decode_aside(|body| Ok(api::decode(body)?)).await?;
     let outputs = take_outputs(&mut request.items);
     let claim = request.claim.map(claim).transpose()?;
     let items = LeasesRequest::items_into_queue(request.items)?;

@@ -27,7 +27,7 @@ pub(super) async fn keep_environment(call: &Call, digest: u128, value: Json) -> 
 /// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.
 pub async fn submit(call: Call) -> Result<Reply, Failure> {
     let submitter = Arc::clone(&call.context.principal);
-    let submission = call.decoded(move |body| Ok(decode_submission(body, &submitter)?)).await?;
+    let submission = call.decode_aside(move |body| Ok(decode_submission(body, &submitter)?)).await?;
     keep_environments(&call, &submission).await?;
     let command = Command::Submit { jobs: submission.jobs, atomic: submission.atomic };
     let committed = call.propose(command).await?;
