@@ -94,9 +94,10 @@ pub struct Driver<'a> {
     pub repeats: u64,
 }
 
-/// How long a loop waits for an answer before it asks another node, under load and while leaders are being frozen.
+/// How long a loop waits for an answer before it asks another node, under load and while leaders are being frozen: no gap is seen more
+/// sharply than the second.
 pub const ATTEMPT_LOADED: Duration = Duration::from_millis(1500);
-pub const ATTEMPT_DISTURBED: Duration = Duration::from_millis(250);
+pub const ATTEMPT_DISTURBED: Duration = Duration::from_millis(100);
 /// A request's: whoever gets no answer in this time ends the run.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
