@@ -13,8 +13,7 @@ use std::{
 
 /// Bytes between two rests.
 const STRETCH_BYTES: u64 = 1 << 20;
-/// For each moment at work so many at rest: a third of a core, which took the p99 of submissions beside it from 5.8 times what it
-/// is without to less than three times.
+/// For each moment at work so many at rest: a third of a core at most.
 const RESTS: u32 = 2;
 /// A stretch that took long was itself made to wait.
 const REST_MAX: Duration = Duration::from_millis(100);
