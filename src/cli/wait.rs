@@ -101,7 +101,7 @@ pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
 }
 
 /// Waits until the job is final or buried.
-async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
+pub async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
     let mut known = Known::default();
     let mut blockers = Blockers::default();
     loop {

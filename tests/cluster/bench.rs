@@ -55,3 +55,14 @@ fn bench_refuses_fewer_connections_than_requests_and_reads_of_a_total() {
         assert_eq!(code, Some(2), "{wrong:?}: {said}");
     }
 }
+
+#[test]
+fn bench_of_commands_that_fail_ends_when_the_last_is_buried() {
+    let cluster = Cluster::builder().pool_size(2).start();
+    let arguments = ["--json", "bench", "exec", "--jobs", "5", "--patience", "20s", "--", "/bin/false"];
+    let (code, said) = Process::output(&cluster, &arguments);
+    assert_eq!(code, Some(1), "{said}");
+    let report: Value =
+        serde_json::from_str(said.lines().find(|line| line.starts_with('{')).expect("a report")).unwrap();
+    assert_eq!(report["failed"], json!(5), "it ended by itself, and not by its patience");
+}

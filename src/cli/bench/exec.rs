@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use super::super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
-    units,
-    wait::{self, Known},
+    units, wait,
 };
 use crate::{
     api::{PoolView, SubmitAnswer},
@@ -36,7 +35,6 @@ pub struct ExecArgs {
 }
 
 const PIECE: u64 = 1000;
-const LOOK: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 const BARE_LOOP: Duration = Duration::from_secs(2);
 
@@ -83,9 +81,10 @@ async fn submit(context: &Context, args: &ExecArgs, queue: &str, group: &str) ->
 /// thousands of ended jobs would take time from what is measured.
 async fn until_ended(context: &Context, last: Option<u64>, group: &str, patience: Instant) -> Result<Instant, Failure> {
     const LIVE: &str = "queued,delayed,blocked,reserved,running,canceling";
-    if let Some(id) = last {
-        let never = Known { version: Some(u64::MAX), log_serial: None };
-        while Instant::now() < patience && wait::look(context, id, never, LOOK).await?.job.is_none() {}
+    if let Some(id) = last
+        && let Ok(settled) = tokio::time::timeout_at(patience, wait::settle(context, id)).await
+    {
+        settled?;
     }
     loop {
         let now = Instant::now();
