@@ -13,7 +13,10 @@ use super::{
     metrics::Metrics,
     tails::Tails,
 };
-use crate::raft::{Consistency, LeaderInfo, Leadership, Node, ReadError, Role, View};
+use crate::{
+    queue::rows::{RowKey, Rows},
+    raft::{Consistency, LeaderInfo, Leadership, Node, ReadError, Role, View},
+};
 
 /// What the front door is given.
 pub struct Deps {
@@ -55,6 +58,12 @@ impl Front {
             applied,
             cluster: OnceLock::new(),
         }
+    }
+
+    /// Whether the settings that a cluster begins with have arrived here: the first leader proposes those of its file, and a
+    /// change made before would be undone by them.
+    pub fn has_settings(&self) -> bool {
+        self.node.look(|reading| reading.rows().get(&RowKey::Settings).is_some())
     }
 
     /// To await changes of leadership.

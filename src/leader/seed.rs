@@ -45,7 +45,7 @@ async fn sow<Q: Queue>(queue: &Q, seed: &Seed) {
         match queue.propose(command.clone()).await {
             Proposed::Answered { answer: Answer::Refused(refusal), .. } => {
                 tracing::error!(%refusal, "the settings of the configuration file are refused; set others with `raftq pool`");
-                return;
+                drop(commands.next());
             }
             Proposed::Answered { .. } => drop(commands.next()),
             Proposed::Never | Proposed::Unknown => tokio::time::sleep(RETRY_AFTER).await,

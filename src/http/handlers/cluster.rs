@@ -16,6 +16,7 @@ use crate::{
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
 /// Of the request's time this much is kept for the handover itself and for jobs that must be stopped.
 const TRANSFER_TIME: Duration = Duration::from_secs(4);
+const SETTINGS_POLL: Duration = Duration::from_millis(10);
 
 /// What this node knows, linearizable or not: a cluster in trouble must still be able to say so.
 pub async fn status(call: Call) -> Result<Reply, Failure> {
@@ -67,9 +68,14 @@ fn member(member: &MemberStatus) -> Value {
     })
 }
 
+/// Forms the cluster. It is answered once the first settings stand, so that a change of the pool may follow at once.
 pub async fn init(call: Call) -> Result<Reply, Failure> {
     let Nothing {} = call.decode_or_empty()?;
     let cluster = done(&call, call.front.node.init().await).await?;
+    let until = call.context.deadline;
+    while !call.front.has_settings() && Instant::now() + SETTINGS_POLL < until {
+        tokio::time::sleep(SETTINGS_POLL).await;
+    }
     Ok(Reply::json(&json!({ "cluster": cluster.to_string() })))
 }
 

@@ -24,10 +24,11 @@ pub async fn live() -> Reply {
     Reply::json(&json!({ "ok": true }))
 }
 
-/// It belongs to a cluster that has a leader, and if that is itself a majority follows, so writes and reads sent here get done.
+/// It belongs to a cluster that has a leader and its first settings, and if it leads itself a majority follows: writes and
+/// reads sent here get done.
 pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
     let leadership = front.leadership().borrow().clone();
-    let ready = leadership.leader.is_some() && !front.node.is_cut_off();
+    let ready = leadership.leader.is_some() && !front.node.is_cut_off() && front.has_settings();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let problem = front.node.problem().filter(|_| !ready);
     let leader = leadership.leader.map(|leader| leader.id);

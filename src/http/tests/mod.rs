@@ -25,7 +25,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Deps, LiveOutput, LocalPool, run};
 use crate::{
     clock::Clock,
-    queue::ids::JobId,
+    queue::{
+        self,
+        command::{Command, SettingsChange},
+        ids::JobId,
+    },
     raft::{Founder, Node, NodeOptions, RaftOptions},
 };
 
@@ -108,8 +112,8 @@ impl Stage {
     /// Forms the cluster through the API and waits for a leader.
     async fn formed(size: u64) -> Self {
         let stage = Self::of(size).await;
-        stage.post(0, "/v1/cluster/init", "").await.ok();
-        stage.until("a leader", async || stage.leader().is_some()).await;
+        let (formed, ()) = tokio::join!(stage.post(0, "/v1/cluster/init", ""), stage.give_settings());
+        formed.ok();
         stage
             .until("ready", async || {
                 let mut all = true;
@@ -120,6 +124,15 @@ impl Stage {
             })
             .await;
         stage
+    }
+
+    /// What the leader's duties would do, which do not run here.
+    async fn give_settings(&self) {
+        self.until("a leader", async || self.leader().is_some()).await;
+        let node = self.nodes[self.leader().expect("just seen")].node.as_ref().expect("it leads");
+        let command = Command::Settings(SettingsChange::default());
+        let request = queue::command::Request { principal: "test".into(), key: None, command };
+        node.propose(request, Instant::now() + PATIENCE).await.expect("it leads");
     }
 
     fn leader(&self) -> Option<usize> {
