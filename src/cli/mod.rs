@@ -44,7 +44,10 @@ use self::{
     max_term_width = 110,
     disable_help_subcommand = false,
     after_help = "Exit codes: 0 ok, 1 the job or some of the ids failed, 2 usage, 3 unreachable or no leader,\n\
-                  4 refused (drained, full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends."
+                  4 refused (drained, full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends.\n\n\
+                  A job's command sees RAFTQ_SERVER, RAFTQ_JOB_ID, RAFTQ_OP, RAFTQ_ATTEMPT, RAFTQ_LEASE; reads the results of\n\
+                  earlier ops (RAFTQ_RESULTS_FILE) and the checkpoint of the attempt before (RAFTQ_CHECKPOINT_FILE); and may\n\
+                  write a result (RAFTQ_RESULT_FILE), jobs to submit (RAFTQ_JOBS_FILE) and a checkpoint."
 )]
 struct Cli {
     #[command(flatten)]

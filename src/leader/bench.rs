@@ -137,6 +137,7 @@ impl Bench {
             host: "here".into(),
             server: "127.0.0.1:1".into(),
             read_spec: |_| panic!("sleep writes no jobs"),
+            write_result: |_| panic!("nobody finishes with a result here"),
             machine: Room { slots: 0, cores_milli: 2_000, ram_mb: 1_000, disk_mb: 1_000 },
         };
         let change = PoolChange { active: Some(true), size: Some(size), queues: None };

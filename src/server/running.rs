@@ -174,6 +174,7 @@ fn setup(config: &Config, clock: Clock, runner: Runner) -> Setup {
         host: worker::host_name().into(),
         server: servers.join(","),
         read_spec: api::decode_spec,
+        write_result: api::result_value,
         machine: runner.machine(),
     };
     let seed = PoolChange {

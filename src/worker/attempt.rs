@@ -62,7 +62,7 @@ async fn execute(
     run: &Arc<Run>,
     ended: oneshot::Receiver<Ended>,
 ) -> Report {
-    let scratch = match take_scratch(shared, task.checkpoint.clone()).await {
+    let scratch = match take_scratch(shared, task).await {
         Ok(scratch) => Arc::new(scratch),
         Err(error) => return Report::failure(Reason::StartFailed, false, format!("scratch directory: {error}")),
     };
@@ -80,8 +80,13 @@ async fn execute(
     Report { shell: matches!(exec.what, What::Shell(_)).then(|| shared.options.shell.to_string()), ..report }
 }
 
-async fn take_scratch(shared: &Arc<Shared>, checkpoint: Option<Vec<u8>>) -> io::Result<Scratch> {
-    if let (None, Some(idle)) = (&checkpoint, shared.scratches.idle()) {
+/// With what the command is to find there. Most find nothing, and cost nothing here.
+async fn take_scratch(shared: &Arc<Shared>, task: &Task) -> io::Result<Scratch> {
+    let (checkpoint, results) = (task.checkpoint.clone(), task.results.clone());
+    if checkpoint.is_none()
+        && results.is_none()
+        && let Some(idle) = shared.scratches.idle()
+    {
         return Ok(idle);
     }
     let shared = shared.clone();
@@ -89,6 +94,9 @@ async fn take_scratch(shared: &Arc<Shared>, checkpoint: Option<Vec<u8>>) -> io::
         let scratch = shared.scratches.idle().map_or_else(|| shared.scratches.create(), Ok)?;
         if let Some(checkpoint) = checkpoint {
             fs::write(scratch.checkpoint_file(), checkpoint)?;
+        }
+        if let Some(results) = results {
+            fs::write(scratch.results_file(), results)?;
         }
         Ok(scratch)
     })
@@ -184,7 +192,7 @@ fn inherited(task: &Task) -> BTreeMap<String, String> {
 }
 
 /// Last, so that no job can pass for another.
-fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, String); 9] {
+fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, String); 10] {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     [
         ("RAFTQ_SERVER", task.server.clone()),
@@ -196,6 +204,7 @@ fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, S
         ("RAFTQ_RESULT_FILE", path(&scratch.result_file())),
         ("RAFTQ_JOBS_FILE", path(&scratch.jobs_file())),
         ("RAFTQ_CHECKPOINT_FILE", path(&scratch.checkpoint_file())),
+        ("RAFTQ_RESULTS_FILE", path(&scratch.results_file())),
     ]
     .map(|(name, value)| (name.to_owned(), value))
 }

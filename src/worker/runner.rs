@@ -42,6 +42,8 @@ pub struct Task {
     pub server: String,
     /// Of the attempt before.
     pub checkpoint: Option<Vec<u8>>,
+    /// Of the ops before this one, as [`super::told::results`] writes them; `None` for the first op.
+    pub results: Option<String>,
     pub keep_output: bool,
     /// What counts as its need of memory. Nothing is killed for exceeding it as long as the machine has enough.
     pub needs_ram_mb: u64,

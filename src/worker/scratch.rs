@@ -1,4 +1,4 @@
-//! The files through which a command talks back, in a private directory.
+//! The files through which a command is told what came before it and talks back, in a private directory.
 //!
 //! Most commands write none. So the directories are kept and given to one attempt after another: making and removing one
 //! costs the file system's journal a write each, which the replicated log would have to wait for.
@@ -94,6 +94,10 @@ impl Scratch {
 
     pub fn checkpoint_file(&self) -> PathBuf {
         self.directory.join("checkpoint")
+    }
+
+    pub fn results_file(&self) -> PathBuf {
+        self.directory.join("results")
     }
 
     /// Removes whatever was written, with the directory itself: a command can have done anything to it.

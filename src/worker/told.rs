@@ -1,9 +1,10 @@
 //! What a holder tells the queue of its runs, pool and remote worker alike: touches while they run, and the finish when they
-//! are over.
+//! are over; and what it tells a command of what came before it.
 
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde_json::value::RawValue;
 
 use super::{
     reason::Reason,
@@ -79,6 +80,15 @@ fn lines(updates: Updates) -> Vec<(Box<str>, Box<str>)> {
     texts.map(|text| (LOG_MESSAGE.into(), text.into())).collect()
 }
 
+/// The results of the ops before one, as its command reads them: a JSON array in their order, `null` where an op left none.
+/// `None` if there are no ops before it.
+pub fn results(results: &[Option<Box<RawValue>>]) -> Option<String> {
+    if results.is_empty() {
+        return None;
+    }
+    Some(serde_json::to_string(results).expect("JSON texts make a JSON array"))
+}
+
 /// A checkpoint is bytes to a command and JSON to the queue: a string, or `{"base64": ...}` for what is no text.
 fn checkpoint_to_json(bytes: &[u8]) -> Json {
     let value = match std::str::from_utf8(bytes) {
@@ -112,6 +122,13 @@ mod tests {
             assert_eq!(checkpoint_to_bytes(&checkpoint_to_json(bytes).0), bytes);
         }
         assert_eq!(checkpoint_to_bytes("[1,2]"), b"[1,2]");
+    }
+
+    #[test]
+    fn results_are_an_array_with_a_place_for_each_op() {
+        let json = |text: &str| Some(RawValue::from_string(text.into()).expect("JSON"));
+        assert_eq!(results(&[]), None);
+        assert_eq!(results(&[json("7"), None, json(r#"{"a": 1}"#)]).as_deref(), Some(r#"[7,null,{"a": 1}]"#));
     }
 
     #[test]

@@ -174,6 +174,28 @@ fn scenario_14_remaining_ops_run_after_a_leader_change() {
     }
 }
 
+/// The pool and a remote worker give them alike, those of an op that brought jobs along too.
+#[test]
+fn command_reads_the_results_of_the_ops_before_it() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let _worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    let child = r#"{"queue": "children", "kind": "task"}"#;
+    let ops = json!([
+        {"shell": "test ! -e $RAFTQ_RESULTS_FILE; echo 7 > $RAFTQ_RESULT_FILE"},
+        {"shell": "true"},
+        {"shell": format!("echo '{child}' > $RAFTQ_JOBS_FILE")},
+        {"shell": "cp $RAFTQ_RESULTS_FILE $RAFTQ_RESULT_FILE"},
+    ]);
+    for queue in ["default", "remote"] {
+        let id = world.submit(&json!({"queue": queue, "ops": ops}));
+        let mut results = results(&world.wait_status(id, "success"));
+        let told = results.pop().expect("the last op has a result");
+        assert_eq!(told, Value::Array(results.clone()), "{queue}");
+        assert_eq!((&results[0], &results[1], &results[2]["jobs"][0][0]), (&json!(7), &Value::Null, &json!(true)));
+    }
+}
+
 #[test]
 fn scenario_15_command_submits_jobs_with_its_finish() {
     let cluster = Cluster::start();

@@ -86,6 +86,7 @@ fn task(lease: u64, kind: &str, args: Value) -> Task {
         environment: None,
         server: "127.0.0.1:7401".into(),
         checkpoint: None,
+        results: None,
         keep_output: false,
         needs_ram_mb: 0,
         proof: Proof::Leadership,

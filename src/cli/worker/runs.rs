@@ -91,6 +91,7 @@ impl Runs {
             environment: claimed.job.environment.as_deref().map(|environment| environment.get().to_owned()),
             server: self.server.clone(),
             checkpoint: claimed.job.checkpoint.as_deref().map(|json| told::checkpoint_to_bytes(json.get())),
+            results: told::results(&claimed.job.results),
             keep_output: claimed.job.keep_output,
             needs_ram_mb: needs.ram_mb,
             proof: Proof::Lease(valid_until(sent, lease_ms)),

@@ -48,7 +48,7 @@ use crate::{
     worker::{Room, Runner, told},
 };
 
-pub use outcome::ReadSpec;
+pub use outcome::{ReadSpec, WriteResult};
 pub use runs::LiveOutput;
 use shift::Remains;
 
@@ -69,6 +69,7 @@ pub struct Options {
     /// What commands find in `RAFTQ_SERVER`.
     pub server: String,
     pub read_spec: ReadSpec,
+    pub write_result: WriteResult,
     /// What this node's machine has; the slots are a replicated setting.
     pub machine: Room,
 }

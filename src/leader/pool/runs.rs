@@ -8,14 +8,17 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::table::Grant;
+use super::{WriteResult, table::Grant};
 use crate::{
     queue::{
         ids::{JobId, LeaseId},
-        job::{CancelSignal, Payload, Spec},
+        job::{CancelSignal, Payload},
         rows::{Row, RowKey, Rows},
     },
-    worker::{Cancel, Handle, Proof, Report, Runner, Tail, Task, Updates, told::checkpoint_to_bytes},
+    worker::{
+        Cancel, Handle, Proof, Report, Runner, Tail, Task, Updates,
+        told::{checkpoint_to_bytes, results},
+    },
 };
 
 /// Something a command has to say.
@@ -48,34 +51,45 @@ pub struct Work {
     environment: Option<String>,
     keep_output: bool,
     checkpoint: Option<Vec<u8>>,
+    results: Option<String>,
 }
 
 impl Work {
     /// `None`: the rows are gone, and with them the job.
-    pub fn read(rows: &dyn Rows, grant: Grant) -> Option<Self> {
+    pub fn read(rows: &dyn Rows, grant: Grant, write_result: WriteResult) -> Option<Self> {
         let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(grant.job)) else { return None };
         let checkpoint = match rows.get(&RowKey::Checkpoint(grant.job)) {
             Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json.0)),
             _ => None,
         };
-        let work = Self::of(&spec, grant.op, checkpoint)?;
+        let earlier: Vec<_> = (0..grant.op)
+            .map(|op| match rows.get(&RowKey::Result(grant.job, op)) {
+                Some(Row::Result(result)) => write_result(&result),
+                _ => None,
+            })
+            .collect();
         let environment = match spec.environment.and_then(|digest| rows.get(&RowKey::Environment(digest))) {
             Some(Row::Json(json)) => Some(json.0.into()),
             _ => None,
         };
-        Some(Self { environment, ..work })
+        let op = spec.ops.get(usize::try_from(grant.op).ok()?)?;
+        Some(Self {
+            kind: op.kind.to_string(),
+            args: args(&op.payload),
+            environment,
+            keep_output: spec.keep_output,
+            checkpoint,
+            results: results(&earlier),
+        })
     }
+}
 
-    fn of(spec: &Spec, op: u32, checkpoint: Option<Vec<u8>>) -> Option<Self> {
-        let op = spec.ops.get(usize::try_from(op).ok()?)?;
-        let args = match &op.payload {
-            Payload::Args(json) => json.0.to_string(),
-            Payload::Text(text) => text.to_string(),
-            // No arguments of a kind that runs here; the runner says so.
-            Payload::Binary(_) => String::new(),
-        };
-        let (kind, environment) = (op.kind.to_string(), None);
-        Some(Self { kind, args, environment, keep_output: spec.keep_output, checkpoint })
+fn args(payload: &Payload) -> String {
+    match payload {
+        Payload::Args(json) => json.0.to_string(),
+        Payload::Text(text) => text.to_string(),
+        // No arguments of a kind that runs here; the runner says so.
+        Payload::Binary(_) => String::new(),
     }
 }
 
@@ -96,6 +110,7 @@ impl Runs {
             environment: work.environment,
             server: self.server.clone(),
             checkpoint: work.checkpoint,
+            results: work.results,
             keep_output: work.keep_output,
             needs_ram_mb: grant.needs.ram_mb,
             proof: Proof::Leadership,

@@ -313,7 +313,8 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 
     fn start(&mut self, grant: Grant) {
-        match self.queue.look(|_, rows| Work::read(rows, grant)) {
+        let write_result = self.options.write_result;
+        match self.queue.look(|_, rows| Work::read(rows, grant, write_result)) {
             Some(work) => self.runs.start(grant, work),
             None => {
                 tracing::warn!(job = grant.job.0, "a claimed job has gone before it ran");

@@ -130,7 +130,7 @@ async fn command_sees_a_clean_environment_and_its_own() {
     let mut names: Vec<&str> = names.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.sort_unstable();
     let expected = "HOME LANG MINE PATH RAFTQ_ATTEMPT RAFTQ_CHECKPOINT_FILE RAFTQ_JOBS_FILE RAFTQ_JOB_ID RAFTQ_LEASE \
-                    RAFTQ_OP RAFTQ_RESULT_FILE RAFTQ_SERVER RAFTQ_SUPERVISOR";
+                    RAFTQ_OP RAFTQ_RESULTS_FILE RAFTQ_RESULT_FILE RAFTQ_SERVER RAFTQ_SUPERVISOR";
     assert_eq!(names.join(" "), expected);
     let line =
         "echo $RAFTQ_SERVER $RAFTQ_JOB_ID $RAFTQ_OP $RAFTQ_ATTEMPT $RAFTQ_LEASE; pwd; cat; ls /proc/self/fd | wc -l";
