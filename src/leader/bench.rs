@@ -1,7 +1,7 @@
 //! A queue for tests of the duties: the bare core, with an office that a test gives and takes, and answers that it can lose.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -56,6 +56,7 @@ struct Core {
     clock: Clock,
     office: Office,
     leads: bool,
+    members: BTreeSet<u64>,
     wall_clock_off: bool,
     mishaps: VecDeque<Mishap>,
     /// Goes into the same entry as the next lease call, after it.
@@ -97,6 +98,10 @@ impl Queue for Bench {
         look(&core.state, &core.rows)
     }
 
+    fn members(&self) -> BTreeSet<u64> {
+        self.core().members.clone()
+    }
+
     fn applied(&self) -> broadcast::Receiver<Arc<AppliedBatch>> {
         self.0.applied.subscribe()
     }
@@ -120,6 +125,7 @@ impl Bench {
             clock: Clock::system(),
             office: Office { term: 1, node: 1, incarnation: 7 },
             leads: false,
+            members: [1, 2, 3].into(),
             wall_clock_off: false,
             mishaps: VecDeque::new(),
             follower: None,
@@ -130,10 +136,10 @@ impl Bench {
     /// Duties over this queue, with a pool that can run `sleep` and nothing else: the place of the supervisor is taken by a
     /// process that listens and does nothing.
     pub fn duties(&self, scratch: &std::path::Path, size: u32) -> Duties {
-        let options = worker::Options { program: "/bin/cat".into(), ..worker::Options::new(scratch) };
-        let runner = Runner::new(Supervisor::start(options).expect("a process"));
+        let supervisor = worker::Options { program: "/bin/cat".into(), ..worker::Options::new(scratch) };
+        let runner = Runner::new(Supervisor::start(supervisor).expect("a process"));
         let pool = Options {
-            worker: "pool-1".into(),
+            worker: super::pool::name(1),
             host: "here".into(),
             server: "127.0.0.1:1".into(),
             read_spec: |_| panic!("sleep writes no jobs"),
@@ -156,6 +162,10 @@ impl Bench {
         self.lead(false);
         self.core().office.node = 2;
         self.apply(Command::Tick { hold_wall: false });
+    }
+
+    pub fn leaves_cluster(&self, node: u64) {
+        self.core().members.remove(&node);
     }
 
     pub fn mistrust_wall_clock(&self, off: bool) {

@@ -1,7 +1,7 @@
-//! What the duties need of the replicated queue: four calls. [`crate::raft::Node`] gives them in a node ([`super::node`]),
+//! What the duties need of the replicated queue: a few calls. [`crate::raft::Node`] gives them in a node ([`super::node`]),
 //! the bare core in tests.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use tokio::sync::broadcast;
 
@@ -40,6 +40,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
 
     /// Looks at the state as this node has applied it.
     fn look<T>(&self, look: impl FnOnce(&State, &dyn Rows) -> T) -> T;
+
+    /// The nodes of the cluster as of what this node has applied. Whoever has left never comes back under its id.
+    fn members(&self) -> BTreeSet<u64>;
 
     /// What has been applied, as it is.
     fn applied(&self) -> broadcast::Receiver<Arc<AppliedBatch>>;

@@ -6,7 +6,7 @@
 //!                 │ proof                                       ├──► schedule  takes slots when their time has come
 //!                 │                                             ├──► pool    runs the jobs of its queues
 //!                 ▼                                             ├──► seed    settings of a new cluster
-//!             supervisor                                        └──► register  what this machine has
+//!             supervisor                                        └──► register  whose pools the queue counts on
 //! ```
 //!
 //! Each duty derives what there is to do from the state when its office begins; effects of applied entries only tell it when to

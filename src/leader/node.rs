@@ -1,6 +1,6 @@
 //! The replicated queue as the duties see it: a raft node.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, time::Instant};
 
@@ -35,6 +35,10 @@ impl Queue for Node {
 
     fn look<T>(&self, look: impl FnOnce(&State, &dyn Rows) -> T) -> T {
         Node::look(self, |reading| look(reading.state(), reading.rows().as_ref()))
+    }
+
+    fn members(&self) -> BTreeSet<u64> {
+        Node::look(self, |reading| reading.members())
     }
 
     fn applied(&self) -> broadcast::Receiver<Arc<AppliedBatch>> {

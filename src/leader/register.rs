@@ -1,48 +1,92 @@
-//! This node's pool in the registry of workers: what its machine has is known from when it first leads, so that the queue can
-//! say which jobs fit nowhere. Proposed once in an office, and only if it is news: a pool says no more than that it leads.
+//! Members' pools in the registry of workers, from which the queue tells which jobs fit nowhere.
+//!
+//! This node's own is put there when it first leads: what its machine has. Proposed once in an office, and only if it is news:
+//! a pool says no more than that it leads, and does not expire. So one whose node has left the cluster would be counted on for
+//! good; whoever leads removes it. Which those are follows from members and registry, so a new leader needs to be told nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     door::{Proposed, Queue},
     office::Term,
-    pool::Options,
+    pool::{self, Options},
 };
 use crate::queue::{
+    State,
     applied::Answer,
     command::{Command, WorkerChange},
     job::{Json, Office},
 };
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How soon a pool goes after its node. The members are looked at so often, the registry only when they have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run<Q: Queue>(queue: Q, pool: Options, office: watch::Receiver<Option<Office>>) {
     while let Some(mut term) = Term::next(&office).await {
         tokio::select! {
-            () = enter(&queue, &pool) => {}
-            () = term.ended() => continue,
+            () = keep(&queue, &pool) => {}
+            () = term.ended() => {}
         }
-        term.ended().await;
+    }
+}
+
+/// Does not end.
+async fn keep<Q: Queue>(queue: &Q, pool: &Options) {
+    enter(queue, pool).await;
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = BTreeSet::new();
+    loop {
+        looks.tick().await;
+        let members = queue.members();
+        if members != known {
+            remove_left(queue).await;
+            known = members;
+        }
     }
 }
 
 /// Until the registry says what this pool has.
 async fn enter<Q: Queue>(queue: &Q, pool: &Options) {
-    let (id, info, resources) = (Arc::from(&*pool.worker), info(pool), pool.machine.free(None));
+    let (id, info, resources) = (Arc::clone(&pool.worker), info(pool), pool.machine.free(None));
     let is_known = queue.look(|state, _| {
         let known = state.workers().get(&id);
         known.is_some_and(|known| known.is_pool() && known.resources == Some(resources) && known.info == info)
     });
-    if is_known {
-        return;
+    if !is_known {
+        settle(queue, WorkerChange::Pool { id, info, resources }).await;
     }
-    let command = Command::Worker(WorkerChange::Pool { id, info, resources });
+}
+
+/// Removes the pools of nodes that are no members.
+async fn remove_left<Q: Queue>(queue: &Q) {
+    // The members are looked at after the pools: a node is one before its pool is known, and never again once it has left.
+    let pools = queue.look(|state, _| pools(state));
+    let members: BTreeSet<Arc<str>> = queue.members().into_iter().map(pool::name).collect();
+    for id in pools.difference(&members) {
+        tracing::info!(pool = %id, "its node has left the cluster: removed from the registry of workers");
+        settle(queue, WorkerChange::Remove { id: Arc::clone(id) }).await;
+    }
+}
+
+fn pools(state: &State) -> BTreeSet<Arc<str>> {
+    let pools = state.workers().iter().filter(|(_, worker)| worker.is_pool());
+    pools.map(|(id, _)| Arc::clone(id)).collect()
+}
+
+/// Until it is in the log, or refused. Twice is as good as once.
+async fn settle<Q: Queue>(queue: &Q, change: WorkerChange) {
+    let command = Command::Worker(change);
     loop {
         match queue.propose(command.clone()).await {
             Proposed::Answered { answer: Answer::Refused(refusal), .. } => {
-                return tracing::warn!(%refusal, "this node's pool is not in the registry of workers");
+                return tracing::warn!(%refusal, "the registry of workers does not take this node's pool");
             }
             Proposed::Answered { .. } => return,
             Proposed::Never | Proposed::Unknown => tokio::time::sleep(RETRY_AFTER).await,

@@ -8,9 +8,9 @@ use super::{
     door::Queue,
 };
 use crate::queue::{
-    command::{CancelHow, Command, PoolChange, SettingsChange},
+    command::{CancelHow, Command, Free, PoolChange, SettingsChange, WorkerChange},
     ids::JobId,
-    job::{Needs, Status},
+    job::{Json, Needs, Status},
     query::HeldBy,
     schedule::Next,
 };
@@ -147,6 +147,31 @@ async fn pool_is_in_the_registry_from_when_it_leads() {
     stage.bench.apply(Command::Settings(SettingsChange { bury_impossible: Some(true), ..SettingsChange::default() }));
     stage.bench.reaches(too_large, Status::Buried).await;
     assert!(stage.bench.look(|state, _| state.workers()["pool-1"].is_pool()), "and no heartbeat keeps it there");
+    stage.duties.stop().await;
+}
+
+#[tokio::test]
+async fn pool_of_a_node_that_left_goes_from_the_registry_through_a_change_of_leader() {
+    let stage = Stage::new(2);
+    let known = |pool: &str| stage.bench.look(|state, _| state.workers().contains_key(pool));
+    let machine = Free { cores_milli: Some(8_000), ..Free::default() };
+    for id in ["pool-2", "pool-3"] {
+        let info = Json(r#"{"kind": "pool"}"#.into());
+        stage.bench.apply(Command::Worker(WorkerChange::Pool { id: id.into(), info, resources: machine }));
+    }
+    poll(|| known("pool-1"), "the pool is in the registry").await;
+    stage.bench.apply(Command::Settings(SettingsChange { bury_impossible: Some(true), ..SettingsChange::default() }));
+    let large = stage.bench.submit_sleep_with(0.0, Needs { cores_milli: 4_000, ..Needs::default() }, None);
+    stage.bench.leaves_cluster(3);
+    poll(|| !known("pool-3"), "its pool goes, too").await;
+    assert!(known("pool-1") && known("pool-2"), "members' pools stay");
+    assert_eq!(stage.bench.status(large), Status::Queued, "node 2 could hold it");
+
+    stage.bench.lead(false);
+    stage.bench.leaves_cluster(2);
+    stage.bench.lead(true);
+    stage.bench.reaches(large, Status::Buried).await;
+    assert!(known("pool-1") && !known("pool-2"));
     stage.duties.stop().await;
 }
 

@@ -240,6 +240,11 @@ impl Reading<'_> {
         self.hot.applied.index()
     }
 
+    /// The members, learners among them, by the last committed change.
+    pub fn members(&self) -> BTreeSet<u64> {
+        self.hot.applied.membership.membership().nodes().map(|(&id, _)| id).collect()
+    }
+
     pub fn state(&self) -> &State {
         &self.hot.state
     }

@@ -170,7 +170,7 @@ fn setup(config: &Config, clock: Clock, runner: Runner) -> Setup {
     let others = config.members.iter().filter(|member| member.id != config.id).map(|member| &member.addresses.api);
     let servers: Vec<_> = std::iter::once(&config.advertise.api).chain(others).map(ToString::to_string).collect();
     let pool = pool::Options {
-        worker: format!("pool-{}", config.id).into(),
+        worker: pool::name(config.id),
         host: worker::host_name().into(),
         server: servers.join(","),
         read_spec: api::decode_spec,

@@ -18,6 +18,7 @@ mod processing;
 mod promises;
 mod queue_wide;
 mod readme;
+mod registry;
 mod runner;
 mod schedules;
 mod submission;

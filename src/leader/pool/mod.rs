@@ -60,10 +60,15 @@ const HAND_BACK_PATIENCE: Duration = Duration::from_secs(15);
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const HAND_BACK_EVERY: Duration = Duration::from_millis(100);
 
+/// The name under which a node's pool claims, and by which the registry of workers knows it.
+pub fn name(node: u64) -> Arc<str> {
+    format!("pool-{node}").into()
+}
+
 /// Who the pool is, and what it is built from.
 #[derive(Clone)]
 pub struct Options {
-    /// The name under which it claims.
+    /// The node's [`name`].
     pub worker: Arc<str>,
     pub host: Arc<str>,
     /// What commands find in `RAFTQ_SERVER`.

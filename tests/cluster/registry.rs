@@ -1,0 +1,31 @@
+//! The registry of workers: who is in it, and how an entry goes.
+
+use std::time::Duration;
+
+use ureq::http::Method;
+
+use crate::harness::{Call, Cluster, World, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn known(world: &World) -> Vec<String> {
+    let answer = world.get("/v1/workers").ok();
+    let workers = answer["workers"].as_array().expect("a list");
+    workers.iter().map(|worker| worker["id"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn pool_of_a_removed_member_leaves_the_registry() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let first = cluster.kill_leader();
+    let second = cluster.leader().id;
+    let pools = |nodes: &[u64]| {
+        let mut pools: Vec<String> = nodes.iter().map(|node| format!("pool-{node}")).collect();
+        pools.sort();
+        pools
+    };
+    eventually("both have led", SOON, || (known(&world) == pools(&[first, second])).then_some(()));
+    world.client.call(Call::new(Method::DELETE, &format!("/v1/cluster/members/{first}")).within(SOON)).ok();
+    eventually("the pool has gone with its node", SOON, || (known(&world) == pools(&[second])).then_some(()));
+}
