@@ -57,8 +57,11 @@ impl Model {
         }
     }
 
-    /// From successes and resource failures.
+    /// From successes and resource failures that say something.
     pub(super) fn learn(&mut self, id: JobId, report: &Report) {
+        if report.peak_ram_mb.is_none() && report.wall_ms.is_none() {
+            return;
+        }
         let Some(group) = self.jobs[&id].spec.policy.resource_group.clone() else { return };
         let runs = self.learned.entry(group).or_default();
         runs.ram_mb.extend(report.peak_ram_mb);
