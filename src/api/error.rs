@@ -60,7 +60,9 @@ fn details(refusal: &Refusal) -> Value {
     match refusal {
         Refusal::Invalid { field, .. } => json!({ "field": field }),
         Refusal::NotFound { id } => json!({ "id": id }),
-        Refusal::NoSchedule { name } | Refusal::NoResourceGroup { name } => json!({ "name": name }),
+        Refusal::NoSchedule { name } | Refusal::NoResourceGroup { name } | Refusal::NoWorker { name } => {
+            json!({ "name": name })
+        }
         Refusal::StaleLease { status, owner } => json!({ "status": status.name(), "owner": owner }),
         Refusal::NotClaimed { status }
         | Refusal::NotCancelable { status }

@@ -35,6 +35,13 @@ pub struct StatsArgs {
     forget: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct WorkersArgs {
+    /// Take this worker out of the registry: one that has gone for good. One that lives enters itself again
+    #[arg(long, value_name = "ID")]
+    forget: Option<String>,
+}
+
 /// Why a job is not running.
 pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
     let answer: Value = context.read(&format!("/v1/jobs/{}/why", args.id), &[]).await?;
@@ -56,23 +63,25 @@ pub async fn why(context: &Context, args: WhyArgs) -> Outcome {
 
 pub async fn stats(context: &Context, args: StatsArgs) -> Outcome {
     if let Some(group) = &args.forget {
-        return forget(context, group).await;
+        return forget(context, &format!("/v1/stats/groups/{}", path_segment(group))).await;
     }
     let answer: Value = context.read("/v1/stats", &[]).await?;
     context.output.document(&answer)?;
     Ok(Exit::Ok)
 }
 
-async fn forget(context: &Context, group: &str) -> Outcome {
-    let path = format!("/v1/stats/groups/{}", path_segment(group));
-    let answer: Value = context.write(Method::DELETE, &path, &json!({})).await?;
+async fn forget(context: &Context, path: &str) -> Outcome {
+    let answer: Value = context.write(Method::DELETE, path, &json!({})).await?;
     context.output.document(&answer)?;
     Ok(Exit::Ok)
 }
 
 const WORKER_FIELDS: [&str; 7] = ["id", "kind", "host", "version", "slots", "last_seen_at", "held"];
 
-pub async fn workers(context: &Context) -> Outcome {
+pub async fn workers(context: &Context, args: WorkersArgs) -> Outcome {
+    if let Some(id) = &args.forget {
+        return forget(context, &format!("/v1/workers/{}", path_segment(id))).await;
+    }
     let answer: Value = context.read("/v1/workers", &[]).await?;
     context.output.listing(&WORKER_FIELDS, &answer, "workers")?;
     Ok(Exit::Ok)

@@ -168,8 +168,8 @@ enum Command {
     #[command(after_help = "Examples:\n  raftq stats\n  raftq stats --forget assembly")]
     Stats(inspect::StatsArgs),
     /// Who works
-    #[command(after_help = "Examples:\n  raftq workers")]
-    Workers,
+    #[command(after_help = "Examples:\n  raftq workers\n  raftq workers --forget builder-7")]
+    Workers(inspect::WorkersArgs),
     /// Follow what happens to jobs
     #[command(after_help = "Examples:\n  raftq events\n  raftq events --kind finished --json")]
     Events(inspect::EventsArgs),
@@ -247,7 +247,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Policy(args) => queues::policy(&context, args).await,
         Command::Why(args) => inspect::why(&context, args).await,
         Command::Stats(args) => inspect::stats(&context, args).await,
-        Command::Workers => inspect::workers(&context).await,
+        Command::Workers(args) => inspect::workers(&context, args).await,
         Command::Events(args) => inspect::events(&context, args).await,
         Command::Delete(args) => act::delete(&context, args).await,
         Command::Priority(args) => act::priority(&context, args).await,

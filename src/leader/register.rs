@@ -21,6 +21,7 @@ use crate::queue::{
     applied::Answer,
     command::{Command, WorkerChange},
     job::{Json, Office},
+    refusal::Refusal,
 };
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -85,6 +86,8 @@ async fn settle<Q: Queue>(queue: &Q, change: WorkerChange) {
     let command = Command::Worker(change);
     loop {
         match queue.propose(command.clone()).await {
+            // It has gone already.
+            Proposed::Answered { answer: Answer::Refused(Refusal::NoWorker { .. }), .. } => return,
             Proposed::Answered { answer: Answer::Refused(refusal), .. } => {
                 return tracing::warn!(%refusal, "the registry of workers does not take this node's pool");
             }

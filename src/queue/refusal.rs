@@ -77,6 +77,9 @@ pub enum Refusal {
     NoResourceGroup {
         name: Box<str>,
     },
+    NoWorker {
+        name: Box<str>,
+    },
 }
 
 impl Refusal {
@@ -97,7 +100,10 @@ impl Refusal {
         match self {
             Refusal::Invalid { .. } => "invalid",
             Refusal::Aborted => "aborted",
-            Refusal::NotFound { .. } | Refusal::NoSchedule { .. } | Refusal::NoResourceGroup { .. } => "not_found",
+            Refusal::NotFound { .. }
+            | Refusal::NoSchedule { .. }
+            | Refusal::NoResourceGroup { .. }
+            | Refusal::NoWorker { .. } => "not_found",
             Refusal::Conflict { .. } | Refusal::InUse { .. } | Refusal::NotClaimable { .. } => "conflict",
             Refusal::StaleLease { .. } => "stale_lease",
             Refusal::NotClaimed { .. } => "not_claimed",
@@ -158,6 +164,7 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::NoSchedule { name } => write!(f, "there is no schedule {name}"),
             Refusal::NoResourceGroup { name } => write!(f, "there is no resource group {name}"),
+            Refusal::NoWorker { name } => write!(f, "there is no worker {name}"),
             Refusal::InUse { by } => write!(f, "job {by} still waits for it; delete that one too, or first"),
         }
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::harness::{Call, Cluster, World, eventually};
+use crate::harness::{Call, Cluster, Process, World, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -12,6 +13,23 @@ fn known(world: &World) -> Vec<String> {
     let answer = world.get("/v1/workers").ok();
     let workers = answer["workers"].as_array().expect("a list");
     workers.iter().map(|worker| worker["id"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn worker_is_forgotten_from_the_command_line() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let entry = json!({"kind": "runner", "ttl_ms": 3_600_000});
+    for id in ["gone", "stays"] {
+        world.put(&format!("/v1/workers/{id}"), &entry).ok();
+    }
+    let forget = || Process::output(&cluster, &["workers", "--forget", "gone", "--json"]);
+    let (code, printed) = forget();
+    let printed: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((code, printed), (Some(0), json!({"id": "gone", "removed": true})));
+    let names = known(&world);
+    assert!(!names.contains(&"gone".to_owned()) && names.contains(&"stays".to_owned()), "{names:?}");
+    assert_eq!(forget().0, Some(1), "there is none any more");
 }
 
 #[test]

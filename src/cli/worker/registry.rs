@@ -53,9 +53,13 @@ impl Registration<'_> {
         self.context.client.call(call).await.map(drop)
     }
 
+    /// One that has expired already is as good as removed.
     pub async fn remove(&self) -> Result<(), ClientError> {
         let call = Call::write(Method::DELETE, self.path(), &json!({}), Instant::now() + PATIENCE)?;
-        self.context.client.call(call).await.map(drop)
+        match self.context.client.call(call).await {
+            Err(error) if error.code() != Some("not_found") => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn path(&self) -> String {

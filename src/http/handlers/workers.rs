@@ -47,7 +47,7 @@ pub async fn put(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
     Ok(Reply::json(&json!({ "id": id })).at(committed.index))
 }
 
-/// An entry that is not there is as good as removed.
+/// One that lives enters itself again: a remote worker with its next heartbeat, a pool when its node next leads.
 pub async fn remove(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
     let Nothing {} = call.decode_or_empty()?;
     let committed = call.propose(Command::Worker(WorkerChange::Remove { id: id.as_str().into() })).await?;

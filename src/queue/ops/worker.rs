@@ -95,10 +95,8 @@ pub fn worker(step: &mut Step, change: &WorkerChange) -> Answer {
                 .and_then(|()| put(step, id, info, expires, *resources))
         }
         WorkerChange::Pool { id, info, resources } => put(step, id, info, ClusterMs::NEVER, Some(*resources)),
-        WorkerChange::Remove { id } => {
-            remove(step, id);
-            Ok(())
-        }
+        WorkerChange::Remove { id } if remove(step, id) => Ok(()),
+        WorkerChange::Remove { id } => Err(Refusal::NoWorker { name: (&**id).into() }),
     };
     put.map_or_else(Answer::Refused, |()| Answer::Done)
 }
@@ -133,12 +131,15 @@ fn check(step: &Step, id: &Arc<str>, info: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn remove(step: &mut Step, id: &Arc<str>) {
-    if step.state.workers.remove(id) {
+/// True if it was there.
+fn remove(step: &mut Step, id: &Arc<str>) -> bool {
+    let was_known = step.state.workers.remove(id);
+    if was_known {
         step.state.changes.delete(RowKey::Worker(id.clone()));
         step.emit(Effect::SettingsChanged);
         impossible::look_again(step);
     }
+    was_known
 }
 
 /// Forgets workers that have not been heard of in time, at most `piece`.

@@ -60,7 +60,11 @@ impl Model {
             WorkerChange::Pool { id, resources, .. } => {
                 self.workers.insert(id.clone(), Worker { expires: None, has: Some(*resources) });
             }
-            WorkerChange::Remove { id } => drop(self.workers.remove(id)),
+            WorkerChange::Remove { id } => {
+                if self.workers.remove(id).is_none() {
+                    return Answer::Refused(Refusal::NoWorker { name: (&**id).into() });
+                }
+            }
         }
         Answer::Done
     }
