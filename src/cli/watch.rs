@@ -86,6 +86,8 @@ fn end(context: &Context, job: &Job) -> Outcome {
 /// What has been printed of each attempt.
 #[derive(Default)]
 struct Shown {
+    /// How many attempts each op has had, as far as is known.
+    attempts: Vec<u64>,
     running: BTreeMap<Attempt, [Stream; 2]>,
     ended: BTreeSet<Attempt>,
 }
@@ -104,11 +106,14 @@ struct Output {
 impl Shown {
     async fn live(&mut self, context: &Context, id: u64) -> Result<(), Failure> {
         let output: Output = context.read(&format!("/v1/jobs/{id}/output"), &[]).await?;
-        self.print(context, &output)
+        // One that began after the last look comes behind what ended before it, which the next look tells.
+        let known = usize::try_from(output.op).ok().and_then(|op| self.attempts.get(op)).copied().unwrap_or(0);
+        if output.attempt > known { Ok(()) } else { self.print(context, &output) }
     }
 
     /// What attempts wrote that have ended, and was not seen live.
     fn ended(&mut self, context: &Context, job: &Job) -> Result<(), Failure> {
+        self.attempts = job.ops().iter().map(|op| op["attempts"].as_u64().unwrap_or(0)).collect();
         for (op, told) in job.ops().iter().enumerate() {
             for attempt in fields::attempts(told) {
                 let text = |name: &str| attempt[name].as_str().map(str::to_owned);
