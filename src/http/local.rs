@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::queue::ids::JobId;
+use crate::queue::ids::{JobId, LeaseId};
 
 /// The pool of this node. On a node that does not lead nothing runs.
 pub trait LocalPool: Send + Sync {
-    /// The last of what the job's command has written so far; `None` if none runs here.
-    fn output(&self, job: JobId) -> BoxFuture<'_, Option<LiveOutput>>;
+    /// The last of what the job's command has written so far; `None` if none runs here under this lease.
+    fn output(&self, job: JobId, lease: LeaseId) -> BoxFuture<'_, Option<LiveOutput>>;
 
     /// Claims nothing more, gives what runs so long to end, and says what was interrupted then.
     fn leave(&self, wait: Duration) -> BoxFuture<'_, Vec<JobId>>;

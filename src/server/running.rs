@@ -13,7 +13,10 @@ use crate::{
     config::Config,
     http,
     leader::{Duties, Handover, Seed, Setup, pool},
-    queue::{command::PoolChange, ids::JobId},
+    queue::{
+        command::PoolChange,
+        ids::{JobId, LeaseId},
+    },
     raft::{Founder, Node, NodeOptions, RaftOptions, StopReason},
     worker::{self, Runner, Supervisor},
 };
@@ -126,9 +129,9 @@ struct OwnPool {
 }
 
 impl http::LocalPool for OwnPool {
-    fn output(&self, job: JobId) -> BoxFuture<'_, Option<http::LiveOutput>> {
+    fn output(&self, job: JobId, lease: LeaseId) -> BoxFuture<'_, Option<http::LiveOutput>> {
         Box::pin(async move {
-            let tail = self.live.tail(job).await?;
+            let tail = self.live.tail(job, lease).await?;
             Some(http::LiveOutput { stdout: tail.stdout, stderr: tail.stderr })
         })
     }

@@ -100,9 +100,9 @@ pub async fn output(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> 
     let view = call.view().await?;
     let mut seen = find(&view, id, &[])?;
     let current = seen.value.job.current() as u32;
-    let live = match call.front.pool.output(id).await {
-        Some(live) => Some(live),
-        None => seen.value.job.lease().and_then(|lease| call.front.tails.of(lease.id)),
+    let live = match seen.value.job.lease().map(|lease| lease.id) {
+        Some(lease) => call.front.pool.output(id, lease).await.or_else(|| call.front.tails.of(lease)),
+        None => None,
     };
     if let Some(live) = live {
         let attempt = seen.value.job.current_op().runs().attempts;

@@ -28,7 +28,7 @@ use crate::{
     queue::{
         self,
         command::{Command, SettingsChange},
-        ids::JobId,
+        ids::{JobId, LeaseId},
     },
     raft::{Founder, Node, NodeOptions, RaftOptions},
 };
@@ -208,7 +208,7 @@ impl Stage {
 struct NoPool;
 
 impl LocalPool for NoPool {
-    fn output(&self, _job: JobId) -> BoxFuture<'_, Option<LiveOutput>> {
+    fn output(&self, _job: JobId, _lease: LeaseId) -> BoxFuture<'_, Option<LiveOutput>> {
         Box::pin(async { None })
     }
 

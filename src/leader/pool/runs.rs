@@ -165,9 +165,9 @@ impl Runs {
 }
 
 impl LiveOutput {
-    /// The last of what the job's command has written; `None` if it does not run here.
-    pub async fn tail(&self, job: JobId) -> Option<Tail> {
-        let handle = self.handles().get(&job).cloned()?;
+    /// The last of what the job's command has written; `None` if it does not run here under this lease.
+    pub async fn tail(&self, job: JobId, lease: LeaseId) -> Option<Tail> {
+        let handle = self.handles().get(&job).filter(|handle| handle.lease() == lease).cloned()?;
         handle.tail().await
     }
 
