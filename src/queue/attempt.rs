@@ -5,6 +5,7 @@ use super::{
     ids::{ClusterMs, JobId, WallMs},
     job::{Attempt, Hold, Job, LogLine, OnFailure, PRECEDING_OP, Reason},
     limits,
+    refusal::Refusal,
     rows::{Row, RowKey},
     step::Writer,
 };
@@ -17,7 +18,7 @@ pub fn record(job: &mut Job, writer: &mut Writer, reason: Option<&str>, report: 
     let lease = job.ops[op].status.lease().expect("an attempt is recorded while its lease lasts").clone();
     let runs = job.ops[op].runs();
     let ran = runs.exec_at.time().is_some();
-    let mut attempt = Attempt {
+    let attempt = Attempt {
         number: if ran { runs.attempts } else { 0 },
         lease: lease.id,
         worker: lease.holder.worker.clone(),
@@ -35,7 +36,6 @@ pub fn record(job: &mut Job, writer: &mut Writer, reason: Option<&str>, report: 
         stderr: report.stderr.clone(),
         shell: report.shell.clone(),
     };
-    fit(job, writer, &mut attempt);
     put(job, writer, op, attempt);
 }
 
@@ -50,20 +50,26 @@ pub fn record_unrun(job: &mut Job, writer: &mut Writer, op: usize, reason: &str,
     put(job, writer, op, attempt);
 }
 
-fn put(job: &mut Job, writer: &mut Writer, op: usize, attempt: Attempt) {
-    let runs = job.ops[op].runs_mut();
-    let slot = runs.recorded % limits::ATTEMPTS_KEPT;
-    runs.recorded = runs.recorded.wrapping_add(1);
-    writer.changes.put(RowKey::Attempt(job.id, op as u32, slot), Row::Attempt(Box::new(attempt)));
+fn put(job: &mut Job, writer: &mut Writer, op: usize, mut attempt: Attempt) {
+    let recorded = job.ops[op].runs().recorded;
+    let key = RowKey::Attempt(job.id, op as u32, recorded % limits::ATTEMPTS_KEPT);
+    if recorded >= limits::ATTEMPTS_KEPT {
+        free(job, writer, &key);
+    }
+    fit(job, &mut attempt);
+    drop_lines(job, writer);
+    job.ops[op].runs_mut().recorded = recorded.wrapping_add(1);
+    writer.changes.put(key, Row::Attempt(Box::new(attempt)));
 }
 
+/// Stands in the place of an output that found no room, and weighs nothing.
+const OMITTED: &str = "... omitted: the job has kept all that it may ...";
+
 /// Makes room for an attempt's outputs; where there is none, they are not kept and say so.
-fn fit(job: &mut Job, writer: &mut Writer, attempt: &mut Attempt) {
-    const OMITTED: &str = "... omitted: the job has kept all that it may ...";
-    free_oldest(job, writer);
+fn fit(job: &mut Job, attempt: &mut Attempt) {
     let bytes = output_bytes(attempt);
     if has_room(job, bytes) {
-        return count_output(job, writer, bytes);
+        return count_output(job, bytes);
     }
     for output in [&mut attempt.stdout, &mut attempt.stderr] {
         *output = output.as_ref().map(|_| OMITTED.into());
@@ -71,22 +77,16 @@ fn fit(job: &mut Job, writer: &mut Writer, attempt: &mut Attempt) {
 }
 
 /// The attempt whose slot is taken next frees what it weighs.
-fn free_oldest(job: &mut Job, writer: &Writer) {
-    let op = job.current();
-    let recorded = job.ops[op].runs().recorded;
-    if recorded < limits::ATTEMPTS_KEPT {
-        return;
-    }
-    let key = RowKey::Attempt(job.id, op as u32, recorded % limits::ATTEMPTS_KEPT);
-    if let Some(Row::Attempt(old)) = writer.read(&key) {
+fn free(job: &mut Job, writer: &Writer, key: &RowKey) {
+    if let Some(Row::Attempt(old)) = writer.read(key) {
         let more = job.more_mut();
         more.output_bytes = more.output_bytes.saturating_sub(output_bytes(&old) as u32);
     }
 }
 
 fn output_bytes(attempt: &Attempt) -> u64 {
-    let len = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len() as u64);
-    len(&attempt.stdout) + len(&attempt.stderr)
+    let outputs = [&attempt.stdout, &attempt.stderr].into_iter().flatten();
+    outputs.filter(|output| &***output != OMITTED).map(|output| output.len() as u64).sum()
 }
 
 /// Whether the job may keep `bytes` more of results and outputs. Log lines make room.
@@ -94,11 +94,27 @@ pub fn has_room(job: &Job, bytes: u64) -> bool {
     u64::from(job.spec_bytes) + u64::from(job.more().output_bytes) + bytes <= limits::JOB_TOTAL_BYTES_MAX
 }
 
-/// Counts `bytes` of results and outputs, for which there is room, against the job's total.
-pub fn count_output(job: &mut Job, writer: &mut Writer, bytes: u64) {
+pub fn too_large() -> Refusal {
+    let message = format!("spec, outputs and results of a job must have at most {} bytes", limits::JOB_TOTAL_BYTES_MAX);
+    Refusal::TooLarge { message: message.into() }
+}
+
+/// Whether a spec of `bytes` may stand in the place of the job's own.
+pub fn has_room_for_spec(job: &Job, bytes: usize) -> bool {
+    bytes as u64 + u64::from(job.more().output_bytes) <= limits::JOB_TOTAL_BYTES_MAX
+}
+
+/// The job's spec weighs this much from now on, for which there is room. Log lines make it.
+pub fn count_spec(job: &mut Job, writer: &mut Writer, bytes: usize) {
+    job.spec_bytes = u32::try_from(bytes).expect("a spec's size was checked");
+    drop_lines(job, writer);
+}
+
+/// Counts `bytes` of results and outputs, for which there is room, against the job's total. Log lines make it when the attempt
+/// that they are of is recorded.
+pub fn count_output(job: &mut Job, bytes: u64) {
     if bytes > 0 {
         job.more_mut().output_bytes += u32::try_from(bytes).expect("there was room for it");
-        drop_lines(job, writer);
     }
 }
 

@@ -180,12 +180,12 @@ impl<'a> Step<'a> {
     }
 
     /// Changes what a live job shares with others.
-    pub fn reshape(&mut self, id: JobId, edit: impl FnOnce(&mut Job)) {
+    pub fn reshape(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer)) {
         let mut job = self.state.live.remove(&id).expect("a verb changes a job that it found");
         self.state.order.remove(&job);
         self.state.shared.release(&job);
         let was = job.status();
-        edit(&mut job);
+        edit(&mut job, &mut Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks });
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
         self.enter(job, was);
     }

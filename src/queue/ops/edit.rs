@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::queue::{
     applied::{Answer, JobBrief},
+    attempt,
     command::Edit,
     ids::{Index, JobId},
     job::{Job, OpStatus, Shape, Spec, Status},
@@ -48,6 +49,9 @@ fn edit_one(step: &mut Step, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal
 fn check(step: &Step, job: &Job, old: &Spec, new: &Spec) -> Result<(), Refusal> {
     new.check()?;
     environment::check(step, new)?;
+    if !attempt::has_room_for_spec(job, new.bytes()) {
+        return Err(attempt::too_large());
+    }
     if new.ops.len() != old.ops.len() {
         return Err(Refusal::invalid("ops", "an edit changes ops, their number stays"));
     }
@@ -85,13 +89,14 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
     kinds::create(step, &spec);
     let draft = submit::build(step, &spec, id);
     step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
-    step.reshape(id, |job| {
+    step.reshape(id, |job, writer| {
         for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             (op.kind, op.priority) = (new.kind, new.priority);
         }
         let (ram_floor_mb, time_floor_s) = (job.shape.ram_floor_mb, job.shape.time_floor_s);
         job.shape = Arc::new(Shape { ram_floor_mb, time_floor_s, ..Arc::unwrap_or_clone(draft.shape) });
-        (job.policy, job.spec_bytes) = (draft.policy, draft.spec_bytes);
+        job.policy = draft.policy;
+        attempt::count_spec(job, writer, draft.spec_bytes as usize);
         let unique = draft.more.and_then(|more| more.unique);
         if unique != job.more().unique {
             job.more_mut().unique = unique;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::queue::{
     applied::{Answer, Submitted},
+    attempt,
     ids::{JobId, Stamp},
     job::{Dep, Hold, Job, JobRef, More, Op, Shape, Spec, When},
     limits,
@@ -197,19 +198,25 @@ impl Target {
     }
 }
 
-/// A live job has the unique key: the newcomer only adds its groups.
+/// A live job has the unique key: the newcomer only adds its groups, as long as there is room.
 fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
     let existed = Submitted { id, existed: true };
     let Some(Row::Spec(mut stored)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
     let added: Vec<Arc<str>> = spec.groups.difference(&stored.groups).cloned().collect();
-    if added.is_empty() || stored.groups.len() + added.len() > limits::GROUPS_MAX {
+    if added.is_empty() {
         return existed;
     }
-    for group in &added {
-        step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
+    Arc::make_mut(&mut stored).groups.extend(added.iter().cloned());
+    let (bytes, groups) = (stored.bytes(), stored.groups.len());
+    let has_room = attempt::has_room_for_spec(step.live(id).expect("it has the unique key"), bytes);
+    if groups > limits::GROUPS_MAX || bytes > limits::JOB_BYTES_MAX || !has_room {
+        return existed;
     }
-    Arc::make_mut(&mut stored).groups.extend(added);
+    for group in added {
+        step.state.changes.put(RowKey::Group(group, id), Row::Mark);
+    }
     step.state.changes.put(RowKey::Spec(id), Row::Spec(stored));
+    step.renew(id, |job, writer| attempt::count_spec(job, writer, bytes));
     existed
 }
 

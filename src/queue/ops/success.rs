@@ -4,8 +4,7 @@ use crate::queue::{
     attempt,
     command::Report,
     ids::JobId,
-    job::{Job, Json, LeaseEnd, OpResult, OpStatus},
-    limits,
+    job::{Generated, Job, Json, LeaseEnd, OpResult, OpStatus},
     ops::{children, learn, release::is_canceling, submit::Member, touch},
     refusal::Refusal,
     rows::{Row, RowKey},
@@ -22,18 +21,18 @@ pub struct Success<'a> {
 pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal> {
     let job = step.live(id).expect("its lease was found");
     let canceling = is_canceling(job);
-    check_size(job, done)?;
-    let jobs = if canceling { Vec::new() } else { children::submit(step, id, done.jobs, done.atomic)? };
+    let jobs = if canceling { Vec::new() } else { take_along(step, id, done)? };
     learn::learn(step, id, done.report);
     step.change(id, |job, writer| {
         if matches!(job.current_op().status, OpStatus::Reserved(_)) {
             job.start(writer.clocks.wall);
         }
         touch::add_log(job, writer, &done.report.log, done.report.log_seq);
-        attempt::record(job, writer, None, done.report);
         if !canceling {
             keep_result(job, writer, OpResult { result: done.result.clone(), jobs });
         }
+        // Behind the result, for which there was room: outputs may be left out.
+        attempt::record(job, writer, None, done.report);
         let lease = job.end_lease(LeaseEnd::FinishedSuccess, writer.clocks.wall);
         if !canceling {
             job.succeed(writer.clocks.wall);
@@ -51,13 +50,17 @@ pub fn success(step: &mut Step, id: JobId, done: &Success) -> Result<(), Refusal
     Ok(())
 }
 
+fn take_along(step: &mut Step, id: JobId, done: &Success) -> Result<Vec<Generated>, Refusal> {
+    check_size(step.live(id).expect("its lease was found"), done)?;
+    children::submit(step, id, done.jobs, done.atomic)
+}
+
 fn check_size(job: &Job, done: &Success) -> Result<(), Refusal> {
     let bytes = done.result.as_ref().map_or(0, |json| json.0.len() as u64);
     if attempt::has_room(job, bytes) {
         return Ok(());
     }
-    let message = format!("spec, outputs and results of a job must have at most {} bytes", limits::JOB_TOTAL_BYTES_MAX);
-    Err(Refusal::TooLarge { message: message.into() })
+    Err(attempt::too_large())
 }
 
 fn keep_result(job: &mut Job, writer: &mut Writer, result: OpResult) {
@@ -65,6 +68,6 @@ fn keep_result(job: &mut Job, writer: &mut Writer, result: OpResult) {
     if bytes == 0 && result.jobs.is_empty() {
         return;
     }
-    attempt::count_output(job, writer, bytes);
+    attempt::count_output(job, bytes);
     writer.changes.put(RowKey::Result(job.id, job.current() as u32), Row::Result(result));
 }
