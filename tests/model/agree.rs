@@ -9,7 +9,7 @@ use proptest::{prelude::*, test_runner::Config};
 use crate::{agreement::Pair, generate};
 
 /// Few enough for every run of the tests; `PROPTEST_CASES` says otherwise.
-const CASES: u32 = 800;
+const CASES: u32 = 500;
 
 fn config() -> Config {
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { CASES };

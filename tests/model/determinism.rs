@@ -1,11 +1,11 @@
-//! P9: the same log gives the same answers and the same rows, byte for byte, however it was cut into batches, and whether or
+//! P9: the same log gives the same answers, effects and rows, byte for byte, however it was cut into batches, and whether or
 //! not a node was restarted in it.
 
 use std::collections::BTreeMap;
 
 use raftq::{
     codec::{self, Format},
-    queue::{State, ids::Index, rows::RowKey},
+    queue::{State, applied::Effect, ids::Index, rows::RowKey},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -22,6 +22,8 @@ const ENTRIES: usize = 250;
 #[derive(PartialEq)]
 struct Outcome {
     answers: Vec<Vec<u8>>,
+    /// Which event a client has seen last is told by its number in the entry.
+    effects: Vec<Vec<Effect>>,
     rows: BTreeMap<RowKey, Vec<u8>>,
 }
 
@@ -59,7 +61,8 @@ fn real_log(seed: u64) -> Vec<Happened> {
 }
 
 fn replay(log: &[Happened], mut habits: impl FnMut() -> After) -> Outcome {
-    let (mut state, mut store, mut answers) = (State::default(), Store::default(), Vec::new());
+    let (mut state, mut store) = (State::default(), Store::default());
+    let (mut answers, mut effects) = (Vec::new(), Vec::new());
     for Happened { restoration, entry } in log {
         if let Some(restoration) = restoration {
             store.take(state.take_changes());
@@ -69,6 +72,7 @@ fn replay(log: &[Happened], mut habits: impl FnMut() -> After) -> Outcome {
         let index = Index(state.position().index.0 + 1);
         let applied = state.apply(&store, index, entry);
         answers.push(codec::encode(Format::ANSWERS, &applied.answers));
+        effects.push(applied.effects);
         let after = habits();
         if after != After::Nothing {
             store.take(state.take_changes());
@@ -79,12 +83,14 @@ fn replay(log: &[Happened], mut habits: impl FnMut() -> After) -> Outcome {
     }
     store.take(state.take_changes());
     let rows = store.rows.iter().map(|(key, row)| (key.clone(), codec::encode(Format::ROW, row))).collect();
-    Outcome { answers, rows }
+    Outcome { answers, effects, rows }
 }
 
 fn same(seed: u64, which: &str, once: &Outcome, other: &Outcome) {
     let differs = once.answers.iter().zip(&other.answers).position(|(one, two)| one != two);
     assert_eq!(differs, None, "seed {seed}, {which}: this entry was answered differently");
+    let differs = once.effects.iter().zip(&other.effects).position(|(one, two)| one != two);
+    assert_eq!(differs, None, "seed {seed}, {which}: this entry told something else");
     for (key, row) in &once.rows {
         assert!(Some(row) == other.rows.get(key), "seed {seed}, {which}: row {key:?} differs");
     }

@@ -3,8 +3,11 @@
 mod agree;
 mod agreement;
 mod coverage;
+mod crowds;
 mod determinism;
 mod generate;
+mod kept;
+mod log;
 mod promises;
 mod reference;
 mod regressions;

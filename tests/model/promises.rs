@@ -8,6 +8,7 @@ use raftq::queue::{
     command::{Claim, Command, Entry, Key, LeaseAction, Request},
     ids::{ClusterMs, JobId, LeaseId, WallMs},
     job::{Hold, Job, Lease, Office, OpStatus, Status},
+    refusal::Refusal,
     rows::{Row, RowKey},
     settings::Pool,
 };
@@ -52,6 +53,7 @@ struct Grant {
 #[derive(PartialEq)]
 enum Novelty {
     New,
+    /// Nothing was done: it was a repeat, or it had no key that can be.
     Repeat,
     Unknown,
 }
@@ -189,6 +191,9 @@ impl Promises {
     /// Within the window the first answer comes again; a name's answers are kept until it is unused for 15 minutes.
     fn p7_repeats(&mut self, entry: &Entry, request: &Request, answer: &Answer) -> Result<Novelty, String> {
         let Some(Key { name, number, digest }) = &request.key else { return Ok(Novelty::New) };
+        if matches!(answer, Answer::Refused(Refusal::Invalid { field, .. }) if &**field == "idempotency-key") {
+            return Ok(Novelty::Repeat);
+        }
         let now = entry.clocks.cluster;
         let kept = self.answers.entry((request.principal.to_string(), name.to_string())).or_default();
         let fresh = now.0 < kept.used.0 + KEY_UNUSED_MS;

@@ -4,89 +4,13 @@ use std::sync::Arc;
 
 use raftq::queue::{
     applied::Answer,
-    command::{CancelHow, Claim, Clocks, Command, Entry, Free, Key, LeaseAction, LeaseItem, Report, Request, Wanted},
-    ids::{ClusterMs, JobId, LeaseId, WallMs},
-    job::{Depends, FinalStatuses, JobRef, Json, Needs, Office, OpSpec, Payload, Policy, Spec, Status},
+    command::{CancelHow, Claim, Command, Free, Key, LeaseAction, Request},
+    ids::JobId,
+    job::{FinalStatuses, JobRef, Needs, Office, Policy, Spec, Status},
     refusal::Refusal,
 };
 
-use crate::agreement::Pair;
-
-/// One log that both follow; every step is compared.
-struct Log {
-    pair: Pair,
-    cluster_ms: u64,
-    office: Office,
-}
-
-impl Log {
-    fn new() -> Self {
-        Self { pair: Pair::new(), cluster_ms: 1_000, office: Office { term: 1, node: 1, incarnation: 1 } }
-    }
-
-    fn entry(&mut self, requests: Vec<Request>) -> Vec<Answer> {
-        let wall = WallMs(1_700_000_000_000 + self.cluster_ms);
-        let clocks = Clocks { cluster: ClusterMs(self.cluster_ms), wall };
-        let entry = Entry { clocks, office: self.office, requests };
-        self.pair.apply(&entry).unwrap_or_else(|what| panic!("{what}")).answers
-    }
-
-    fn run(&mut self, command: Command) -> Answer {
-        self.entry(vec![request(command)]).remove(0)
-    }
-
-    fn submit(&mut self, jobs: Vec<Spec>) -> Answer {
-        self.run(Command::Submit { jobs: jobs.into_iter().map(|spec| Ok(Arc::new(spec))).collect(), atomic: false })
-    }
-
-    fn call(&mut self, job: u64, lease: u64, action: LeaseAction) -> Answer {
-        let item = LeaseItem { job: JobId(job), lease: LeaseId(lease), action };
-        self.run(Command::Leases { items: vec![item], claim: None })
-    }
-
-    fn status(&self, job: u64) -> Status {
-        self.pair.model.jobs[&JobId(job)].status()
-    }
-}
-
-fn request(command: Command) -> Request {
-    Request { principal: "alice".into(), key: None, command }
-}
-
-fn spec() -> Spec {
-    Spec::of_ops(vec![OpSpec::new("exec", Payload::Args(Json("{}".into())))])
-}
-
-fn after(on: JobRef) -> Spec {
-    let mut spec = spec();
-    spec.ops[0].depends = vec![Depends { on, accept: FinalStatuses::default() }];
-    spec
-}
-
-fn claim(start: bool) -> Claim {
-    Claim {
-        worker: "w".into(),
-        host: "h".into(),
-        pid: 1,
-        pool: false,
-        wanted: Wanted::Queues(vec!["default".into()]),
-        kinds: None,
-        resource_groups: None,
-        max: 10,
-        lease_ms: None,
-        start,
-        free: None,
-    }
-}
-
-fn success(peak_ram_mb: Option<u64>) -> LeaseAction {
-    let report = Box::new(Report { peak_ram_mb, ..Report::default() });
-    LeaseAction::Success { result: None, jobs: Vec::new(), atomic_children: false, report }
-}
-
-fn cancel(job: u64, how: CancelHow) -> Command {
-    Command::Cancel { ids: vec![JobId(job)], how, reason: None }
-}
+use crate::log::{Log, after, cancel, claim, request, spec, success};
 
 /// It was found again until its batch was stored, and could be deleted, kicked and waited for.
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Few enough for every run of the tests.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 20;
 pub const ENTRIES: usize = 400;
 
 #[test]

@@ -81,8 +81,11 @@ fn same_job(mine: &Job, place: Place, theirs: &job::Job) -> Result<(), String> {
     same("received_at", &mine.received_at, &theirs.received_at)?;
     same("changed_at", &mine.changed_at, &theirs.changed_at)?;
     same("ended_at", &mine.ended_at, &theirs.ended_at.time())?;
-    same("started_at set", &mine.ever_started, &theirs.started_at.time().is_some())?;
-    same("log serial", &(mine.log.len() as u64), &theirs.more.as_ref().map_or(0, |more| more.log_serial))
+    same("started_at", &mine.started_at, &theirs.started_at.time())?;
+    let more = theirs.more.as_deref().cloned().unwrap_or_default();
+    same("log lines", &(mine.log.len() as u64, mine.log_dropped as u64), &(more.log_serial, more.log_dropped))?;
+    let mine = [mine.spec.bytes(), mine.output_bytes(), mine.log_bytes()].map(|bytes| bytes as u32);
+    same("weight of spec, outputs and log", &mine, &[theirs.spec_bytes, more.output_bytes, more.log_bytes])
 }
 
 fn place_of(job: &Job) -> Place {
@@ -99,7 +102,12 @@ fn same_op(mine: &Op, theirs: &job::Op) -> Result<(), String> {
     same("priority", &mine.priority, &theirs.priority)?;
     same("attempts", &mine.attempts, &runs.attempts)?;
     same("lost", &mine.lost, &runs.lost)?;
-    same("retries used", &mine.retries_used, &runs.retries_used)
+    same("retries used", &mine.retries_used, &runs.retries_used)?;
+    same("failures to start", &mine.start_failures, &runs.start_failures)?;
+    same("what it left behind", &(mine.history.len() as u32), &runs.recorded)?;
+    same("last lease", &mine.last, &runs.last.as_ref().map(|last| (last.lease, last.ended_by)))?;
+    let theirs = [runs.reserved_at, runs.exec_at, runs.ended_at].map(raftq::queue::ids::Stamp::time);
+    same("reserved, started, ended", &[mine.reserved_at, mine.exec_at, mine.lease_ended_at], &theirs)
 }
 
 fn status_of(status: &job::OpStatus) -> OpStatus {

@@ -3,6 +3,8 @@
 
 mod compare;
 mod dry;
+mod effects;
+mod expected;
 mod pair;
 mod rows;
 mod views;

@@ -12,8 +12,9 @@ use raftq::queue::{
 
 use super::{
     compare::{adopt, plain, same_jobs},
+    effects::same_effects,
     rows::same_rows,
-    views::{same_logs, same_memory, same_views},
+    views::{same_memory, same_views},
 };
 use crate::{
     generate::{EntrySeed, Hand},
@@ -136,12 +137,12 @@ impl Pair {
             .push(format!("entry {}: cluster {cluster}, wall {wall}, node {node}, term {}", self.index, office.term));
         let apply = AssertUnwindSafe(|| self.core.apply(&self.store, self.index, entry));
         let applied = catch_unwind(apply).map_err(|panic| {
-            self.trace.extend(requests.iter().map(|request| format!("  {:?} {:?}", request.key, request.command)));
+            self.trace.extend(requests.iter().map(asked));
             format!("the core panicked: {}", words(&*panic))
         })?;
         self.store.take(self.core.take_changes());
         for (request, answer) in requests.iter().zip(&applied.answers) {
-            self.trace.push(format!("  {:?} {:?}\n    -> {answer:?}", request.key, request.command));
+            self.trace.push(format!("{}\n    -> {}", asked(request), short(&format!("{answer:?}"))));
         }
         Ok(applied)
     }
@@ -154,7 +155,6 @@ impl Pair {
     fn agree(&mut self) -> Result<(), String> {
         same_jobs(&self.model, &self.store)?;
         same_views(&self.model, &self.core)?;
-        same_logs(&self.model, &self.store)?;
         same_rows(&self.model, &self.store)?;
         self.check_invariants()?;
         adopt(&mut self.model, &self.store);
@@ -172,7 +172,23 @@ impl Pair {
             }
         }
         self.agree()?;
+        same_effects(&self.model, &applied.effects)?;
         self.promises.see(entry, applied, self.core.next_deadline(), &self.store)
+    }
+}
+
+fn asked(request: &Request) -> String {
+    let Request { principal, key, command } = request;
+    format!("  {principal} {key:?} {}", short(&format!("{command:?}")))
+}
+
+/// A megabyte of a job's output helps nobody who reads a failure.
+fn short(text: &str) -> String {
+    const ENDS: usize = 2_000;
+    let mut places = text.char_indices().map(|(at, _)| at);
+    match (places.nth(ENDS), places.nth_back(ENDS)) {
+        (Some(head), Some(tail)) => format!("{} ... {} bytes ... {}", &text[..head], tail - head, &text[tail..]),
+        _ => text.to_owned(),
     }
 }
 

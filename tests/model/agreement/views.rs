@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 use raftq::queue::{
     State,
     ids::{JobId, Priority},
-    job::{LogLine, Status},
-    rows::{Row, RowKey},
+    job::Status,
     schedule::{self, Next},
     totals::Ends,
 };
 
-use super::compare::same;
+use super::{compare::same, expected::as_ends};
 use crate::{
     reference::{Model, Schedule},
     store::Store,
@@ -53,11 +52,7 @@ pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
 }
 
 fn totals(model: &Model) -> BTreeMap<Arc<str>, Ends> {
-    let ends = |of: &BTreeMap<Status, u64>| {
-        let count = |status| of.get(&status).copied().unwrap_or_default();
-        Ends { success: count(Status::Success), error: count(Status::Error), canceled: count(Status::Canceled) }
-    };
-    model.totals.iter().map(|(queue, of)| (queue.clone(), ends(of))).collect()
+    model.totals.iter().map(|(queue, of)| (queue.clone(), as_ends(of))).collect()
 }
 
 fn same_schedules(model: &Model, core: &State) -> Result<(), String> {
@@ -72,7 +67,7 @@ fn same_schedules(model: &Model, core: &State) -> Result<(), String> {
     same("schedules to advance", &mine, &core.schedules().to_advance(model.now.wall, ANY).len())
 }
 
-fn as_kept(schedule: &Schedule) -> schedule::Schedule {
+pub fn as_kept(schedule: &Schedule) -> schedule::Schedule {
     let gave_a_job = |taken: &&schedule::Taken| matches!(taken.outcome, schedule::Outcome::Submitted(_));
     let submitted = schedule.taken.iter().filter(gave_a_job).count() as u64;
     schedule::Schedule {
@@ -112,20 +107,6 @@ fn limits(model: &Model) -> BTreeMap<Arc<str>, (Option<u32>, u32)> {
         }
     }
     limits
-}
-
-/// Every line of every job's log, by its serial.
-pub fn same_logs(model: &Model, store: &Store) -> Result<(), String> {
-    let lines = |job: &crate::reference::Job| {
-        let serials = 1..=job.log.len() as u64;
-        serials.map(|serial| (job.id, serial)).zip(job.log.clone()).collect::<Vec<_>>()
-    };
-    let mine: BTreeMap<(JobId, u64), LogLine> = model.jobs.values().flat_map(lines).collect();
-    let line = |(key, row): (&RowKey, &Row)| match (key, row) {
-        (RowKey::Log(id, serial), Row::Log(line)) => Some(((*id, *serial), line.clone())),
-        _ => None,
-    };
-    same("logs", &mine, &store.rows.iter().filter_map(line).collect())
 }
 
 /// Memory is a function of the rows: what a restart reads is what there was.

@@ -2,7 +2,10 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::steps::{Step, step};
+use super::{
+    steps::{Step, step},
+    storms::storm,
+};
 
 /// One entry of the log to come.
 #[derive(Clone, Debug)]
@@ -40,6 +43,10 @@ pub enum KeySeed {
         name: usize,
         number: u64,
     },
+    /// A name that nobody has used before.
+    Fresh,
+    /// A name or number that may not be: none, too long, unprintable, too large.
+    Wrong(usize),
     /// An earlier request again, word for word.
     Again {
         pick: usize,
@@ -57,7 +64,8 @@ pub fn log(entries: impl Into<proptest::collection::SizeRange>) -> impl Strategy
 
 fn entry() -> impl Strategy<Value = EntrySeed> {
     let restore = option::weighted(0.005, prop::bool::weighted(0.15));
-    let entry = (cluster_ms(), wall_ms(), office(), restore, vec((key(), step()), 0..5));
+    let requests = prop_oneof![120 => vec((key(), step()), 0..5), 1 => storm()];
+    let entry = (cluster_ms(), wall_ms(), office(), restore, requests);
     entry.prop_map(|(cluster_ms, wall_ms, office, restore, requests)| EntrySeed {
         cluster_ms,
         wall_ms,
@@ -94,6 +102,7 @@ fn key() -> impl Strategy<Value = KeySeed> {
         1 => (name(), prop_oneof![1..4u64, 1020..1030u64]).prop_map(|(name, by)| KeySeed::Skip { name, by }),
         1 => (name(), prop_oneof![0..8u64, 1020..1030u64]).prop_map(|(name, number)| KeySeed::Number { name, number }),
         3 => any::<usize>().prop_map(|pick| KeySeed::Again { pick }),
+        1 => prop_oneof![3 => Just(KeySeed::Fresh), 1 => (0..4usize).prop_map(KeySeed::Wrong)],
         1 => any::<usize>().prop_map(|pick| KeySeed::Conflict { pick }),
     ]
 }

@@ -9,6 +9,7 @@ mod schedules;
 mod settings;
 mod specs;
 mod steps;
+mod storms;
 
 pub use entries::{EntrySeed, log};
 pub use hand::Hand;

@@ -8,6 +8,8 @@ pub enum Pick {
     Live(usize),
     Held(usize),
     Any(usize),
+    /// The one that was submitted last.
+    Newest,
     Unknown,
 }
 

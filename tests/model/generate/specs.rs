@@ -30,6 +30,8 @@ pub struct SpecSeed {
     pub environment: Option<usize>,
     /// Whether it says why it was submitted, and what it is.
     pub says: bool,
+    /// What its first op hands over, in bytes, where that is much.
+    pub payload_bytes: Option<usize>,
     pub batch_name: Option<usize>,
     pub ops: Vec<OpSeed>,
 }
@@ -62,6 +64,7 @@ pub enum Fault {
     QueueName,
     LeaseTooShort,
     LeaseTooLong,
+    TooLarge,
 }
 
 pub fn spec() -> BoxedStrategy<SpecSeed> {
@@ -86,10 +89,12 @@ pub fn spec() -> BoxedStrategy<SpecSeed> {
     );
     let batch_name = option::weighted(0.3, 0..3usize);
     let environment = option::weighted(0.08, 0..4usize);
-    let more = (option::weighted(0.2, 0..2usize), 0..3u8, batch_name, environment, prop::bool::weighted(0.2));
+    let payload_bytes = option::weighted(0.007, select(vec![500_000usize, 1_000_000]));
+    let says = (prop::bool::weighted(0.2), payload_bytes);
+    let more = (option::weighted(0.2, 0..2usize), 0..3u8, batch_name, environment, says);
     (option::weighted(0.06, fault()), shape, failing, time, ops, more)
         .prop_map(|(fault, shape, failing, time, ops, more)| {
-            let (resource_group, needs_override, batch_name, environment, says) = more;
+            let (resource_group, needs_override, batch_name, environment, (says, payload_bytes)) = more;
             let (queue, priority, unique, group, limit, lease_ms, needs) = shape;
             let (bury, rerun_on_loss, retries, lost_limit, backoff, no_retry_after_ms) = failing;
             let (delay_ms, run_in_ms) = time;
@@ -114,6 +119,7 @@ pub fn spec() -> BoxedStrategy<SpecSeed> {
                 needs_override,
                 environment,
                 says,
+                payload_bytes,
                 batch_name,
                 ops,
             }
@@ -147,5 +153,6 @@ fn fault() -> impl Strategy<Value = Fault> {
         Fault::QueueName,
         Fault::LeaseTooShort,
         Fault::LeaseTooLong,
+        Fault::TooLarge,
     ])
 }

@@ -50,6 +50,11 @@ pub enum Step {
         pick: Pick,
         to: Option<SpecSeed>,
     },
+    /// More than a request may hold.
+    Beyond {
+        verb: Box<Step>,
+        many: bool,
+    },
     /// A verb on jobs, as a part of a bulk call.
     Piece(Box<Step>),
     /// A verb, if its author read this job as it is.
@@ -94,7 +99,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), 1..3u8, any::<bool>())
             .prop_map(|(pick, how, says)| Step::Cancel { picks: vec![Pick::Held(pick)], how, says }),
         21 => verb(),
-        2 => verb().prop_map(|verb| Step::Piece(Box::new(verb))),
+        2 => prop_oneof![8 => verb(), 1 => beyond(verb())].prop_map(|verb| Step::Piece(Box::new(verb))),
+        1 => beyond(prop_oneof![verb(), countable()]),
         2 => (pick(), prop::bool::weighted(0.7), verb())
             .prop_map(|(pick, is_current, then)| Step::If { pick, is_current, then: Box::new(then) }),
         3 => edit(),
@@ -104,6 +110,21 @@ pub fn step() -> impl Strategy<Value = Step> {
         10 => setting(),
         5 => (0..4usize, worker()).prop_map(|(id, change)| Step::Worker { id, change }),
         10 => (0..3usize, schedule()).prop_map(|(name, change)| Step::Schedule { name, change }),
+    ]
+}
+
+fn beyond(verb: impl Strategy<Value = Step>) -> impl Strategy<Value = Step> {
+    (verb, any::<bool>()).prop_map(|(verb, many)| Step::Beyond { verb: Box::new(verb), many })
+}
+
+/// What else says how many, or how long.
+fn countable() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        vec(spec(), 0..1).prop_map(|specs| Step::Submit { specs, atomic: false }),
+        claim().prop_map(Step::Claim),
+        vec(item(), 1..2).prop_map(|items| Step::Leases { items, claim: None }),
+        Just(Step::Autoarchive { age_ms: None, limit: 1, follow: false }),
+        any::<bool>().prop_map(|drained| Step::Drain { drained, reason: true }),
     ]
 }
 

@@ -30,6 +30,7 @@ impl Model {
         let job = self.jobs.get_mut(&id).expect("the caller found it");
         if let Some((op, lease)) = job.held().map(|(op, lease)| (op, lease.clone())) {
             self.end_lease(id, op, &lease, LeaseEnd::Canceled);
+            self.told.leases_ended.insert((id, lease.id));
         }
         self.jobs.get_mut(&id).expect("the caller found it").end_unfinished(&OpStatus::Canceled);
         self.changed(id);
@@ -44,6 +45,7 @@ impl Model {
             CancelHow::Waiting => return Err(Refusal::NotCancelable { status: Status::Running }),
             CancelHow::AfterOp => !std::mem::replace(&mut lease.cancel_after, true),
             CancelHow::Kill => {
+                self.told.stops.push((id, lease.id, CancelSignal::Term));
                 *status = OpStatus::Canceling(lease.clone(), CancelSignal::Term);
                 true
             }
@@ -60,8 +62,9 @@ impl Model {
         let job = self.jobs.get_mut(&id).expect("the caller found it");
         let op = job.held().expect("it is being canceled").0;
         match &mut job.ops[op].status {
-            OpStatus::Canceling(_, signal @ CancelSignal::Term) if how == CancelHow::Kill => {
+            OpStatus::Canceling(lease, signal @ CancelSignal::Term) if how == CancelHow::Kill => {
                 *signal = CancelSignal::Kill;
+                self.told.stops.push((id, lease.id, CancelSignal::Kill));
                 self.changed(id);
                 true
             }

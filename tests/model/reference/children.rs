@@ -9,7 +9,10 @@ use raftq::queue::{
     refusal::Refusal,
 };
 
-use super::{Model, OpStatus};
+use super::{Model, OpStatus, attempts::last};
+
+/// Of one spec.
+const REASONS_MAX: usize = 100;
 
 type Member = Result<Arc<Spec>, Refusal>;
 
@@ -46,7 +49,8 @@ impl Model {
         let from = &self.jobs[&parent];
         spec.priority = spec.priority.or(Some(from.ops[op].priority));
         if spec.reasons.is_empty() {
-            spec.reasons = from.spec.reasons.iter().chain(&from.reasons).cloned().collect();
+            let all: Vec<_> = from.spec.reasons.iter().chain(from.reasons_kept()).cloned().collect();
+            spec.reasons = last(&all, REASONS_MAX).to_vec();
         }
         spec.comment.get_or_insert_with(|| format!("submitted by job {parent}").into());
         spec.parent = Some(parent);

@@ -13,13 +13,12 @@ use raftq::queue::{
 use super::{
     Model,
     job::{Job, Lease, OpStatus},
+    limits::{allow, wrong_claim},
 };
 
 impl Model {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Vec<Result<Claimed, Refusal>>, Refusal> {
-        if !(1..=1_000).contains(&claim.max) {
-            return Err(Refusal::invalid("max", ""));
-        }
+        allow(wrong_claim(claim))?;
         let claim = &mut claim.clone();
         match &claim.wanted.clone() {
             Wanted::Ids(ids) => Ok(ids.iter().map(|id| self.claim_by_id(claim, *id)).collect()),
@@ -83,6 +82,8 @@ impl Model {
             log_next: 0,
             cancel_after: false,
         };
+        let op = &mut job.ops[number];
+        (op.reserved_at, op.exec_at, op.lease_ended_at) = (Some(wall), None, None);
         job.ops[number].status = if claim.start { OpStatus::Running(lease) } else { OpStatus::Reserved(lease) };
         if claim.start {
             job.count_start(number, wall);
@@ -96,7 +97,7 @@ impl Model {
         self.paused.contains("") || self.paused.contains(queue)
     }
 
-    fn limits_have_room(&self, job: &Job) -> bool {
+    pub(super) fn limits_have_room(&self, job: &Job) -> bool {
         job.spec.limits.iter().all(|(name, _)| self.has_room(name))
     }
 

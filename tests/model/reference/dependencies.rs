@@ -23,9 +23,21 @@ pub struct Latch {
 }
 
 impl Latch {
-    fn is_met(&self) -> bool {
+    fn accepted(&self) -> FinalStatuses {
         let any = FinalStatuses { success: true, error: true, canceled: false };
-        let accept = if self.accept == FinalStatuses::default() { any } else { self.accept };
+        if self.accept == FinalStatuses::default() { any } else { self.accept }
+    }
+
+    /// Names job, status and what was required.
+    fn mismatch(&self) -> Option<String> {
+        let (accepted, outcome) = (self.accepted(), self.outcome?);
+        let all = [(accepted.success, "success"), (accepted.error, "error"), (accepted.canceled, "canceled")];
+        let required: Vec<&str> = all.into_iter().filter(|(accepts, _)| *accepts).map(|(_, name)| name).collect();
+        Some(format!("job {} ended as {}, required was {}", self.on, outcome.name(), required.join(" or ")))
+    }
+
+    fn is_met(&self) -> bool {
+        let accept = self.accepted();
         match self.outcome {
             Some(Status::Success) => accept.success,
             Some(Status::Error) => accept.error,
@@ -77,11 +89,17 @@ impl Model {
         if job.status() != Status::Queued {
             return;
         }
-        let unmet: Vec<Option<Status>> =
-            job.depends[job.current()].iter().filter(|latch| !latch.is_met()).map(|latch| latch.outcome).collect();
-        match unmet.iter().flatten().next() {
-            Some(Status::Canceled) => job.end_unfinished(&OpStatus::Canceled),
-            Some(_) => job.end_unfinished(&OpStatus::Error),
+        let unmet: Vec<Latch> = job.depends[job.current()].iter().filter(|latch| !latch.is_met()).cloned().collect();
+        let op = job.current();
+        match unmet.iter().find_map(|latch| Some((latch.outcome?, latch.mismatch()?))) {
+            Some((Status::Canceled, why)) => {
+                self.give_reason(id, "dependency", &why);
+                self.jobs.get_mut(&id).expect("it is there").end_unfinished(&OpStatus::Canceled);
+            }
+            Some((_, why)) => {
+                self.remember_unrun(id, op, "dependency", Some(&why));
+                self.fail_from(id, op);
+            }
             None if unmet.is_empty() => return,
             None => job.hold = Lasting::exactly(Hold::Blocked),
         }

@@ -1,9 +1,11 @@
 //! A job as the model keeps it: the submitter's words, and what has become of each op.
 
+use std::sync::Arc;
+
 use raftq::queue::{
     applied::JobBrief,
     ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
-    job::{CancelSignal, Hold, Json, LeaseEnd, LogLine, Needs, Office, OpResult, Reason, Spec, Status},
+    job::{Attempt, CancelSignal, Hold, Json, LeaseEnd, LogLine, Needs, Office, OpResult, Reason, Spec, Status},
 };
 
 use super::Model;
@@ -11,7 +13,7 @@ use super::Model;
 #[derive(Clone, Debug)]
 pub struct Job {
     pub id: JobId,
-    pub spec: Spec,
+    pub spec: Arc<Spec>,
     pub ops: Vec<Op>,
     pub hold: Lasting,
     pub version: Index,
@@ -19,13 +21,16 @@ pub struct Job {
     pub changed_at: WallMs,
     pub ended_at: Option<WallMs>,
     pub archived: bool,
-    pub log: Vec<LogLine>,
-    /// Given by verbs, after the submission's own.
+    /// Every line that was ever written, the oldest first.
+    pub log: Vec<Arc<LogLine>>,
+    /// How many of those made way for younger ones.
+    pub log_dropped: usize,
+    /// Given by verbs, after the submission's own: all of them, of which the last are kept.
     pub reasons: Vec<Reason>,
     pub progress: Option<Json>,
     pub checkpoint: Option<Json>,
-    /// Whether any op of it was ever started.
-    pub ever_started: bool,
+    /// When any op of it was started for the first time.
+    pub started_at: Option<WallMs>,
     /// For each op, for each of its dependencies: which job, and its final status once it had one.
     pub depends: Vec<Vec<super::dependencies::Latch>>,
     /// Floors that its failures have set.
@@ -37,12 +42,16 @@ pub struct Op {
     pub priority: Priority,
     pub status: OpStatus,
     pub attempts: u32,
-    /// When its last attempt was started.
-    pub exec_at: WallMs,
+    /// When its last lease was granted, when that attempt was started, and when the lease ended.
+    pub reserved_at: Option<WallMs>,
+    pub exec_at: Option<WallMs>,
+    pub lease_ended_at: Option<WallMs>,
+    /// What every lease and every end without one left behind, of which the last are kept.
+    pub history: Vec<Arc<Attempt>>,
     pub retries_used: u32,
     pub lost: u32,
     pub start_failures: u32,
-    pub result: OpResult,
+    pub result: Arc<OpResult>,
     /// The last lease that ended, and how.
     pub last: Option<(LeaseId, LeaseEnd)>,
 }
@@ -144,8 +153,8 @@ impl Job {
 
     pub fn count_start(&mut self, op: usize, at: WallMs) {
         self.ops[op].attempts += 1;
-        self.ops[op].exec_at = at;
-        self.ever_started = true;
+        self.ops[op].exec_at = Some(at);
+        self.started_at.get_or_insert(at);
     }
 
     pub fn brief(&self, changed: bool) -> JobBrief {
@@ -202,12 +211,17 @@ impl Model {
             self.ended.insert(id, status);
         }
         self.stirred.insert(id);
+        self.told.news.insert(id);
     }
 
     pub(super) fn add_reason(&mut self, id: JobId, text: Option<&str>) {
-        let (source, at) = ((&*self.principal).into(), self.now.wall);
-        let job = self.jobs.get_mut(&id).expect("the caller found it");
-        job.reasons.extend(text.map(|text| Reason { source, text: text.into(), at }));
+        let source = self.principal.clone();
+        text.inspect(|text| self.give_reason(id, &source, text));
+    }
+
+    pub(super) fn give_reason(&mut self, id: JobId, source: &str, text: &str) {
+        let reason = Reason { source: source.into(), text: text.into(), at: self.now.wall };
+        self.jobs.get_mut(&id).expect("the caller found it").reasons.push(reason);
     }
 
     pub(super) fn delayed(&self, ms: u64) -> Lasting {

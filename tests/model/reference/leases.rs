@@ -1,16 +1,19 @@
 //! The calls of a lease's holder: start, touch, finish, release, bury.
 
+use std::sync::Arc;
+
 use raftq::queue::{
     applied::{Answer, LeaseState},
     command::{Claim, LeaseAction, LeaseItem, Report},
     ids::{ClusterMs, JobId},
-    job::{Hold, LeaseEnd, LogLine, OnFailure, OpResult},
+    job::{Hold, Json, LeaseEnd, LogLine, OnFailure, OpResult},
     refusal::Refusal,
 };
 
 use super::{
     Model,
     job::{Lasting, Lease, OpStatus},
+    limits::{allow, wrong_call},
 };
 
 /// What the table of reasons says of one.
@@ -49,7 +52,7 @@ impl Model {
                 answer
             }
             _ if is_identical_repeat(job, item) => {
-                says_why(&item.action).map(|()| LeaseState { cancel: None, lease_ms: 0 })
+                allow(wrong_call(&item.action)).map(|()| LeaseState { cancel: None, lease_ms: 0 })
             }
             Some((_, lease)) => {
                 let owner = Some(lease.worker.clone());
@@ -66,7 +69,7 @@ impl Model {
         lease: &Lease,
         action: &LeaseAction,
     ) -> Result<LeaseState, Refusal> {
-        says_why(action)?;
+        allow(wrong_call(action))?;
         let state = self.lease_state(id, op);
         match action {
             LeaseAction::Start { host, pid } => self.start(id, op, host.as_deref(), *pid),
@@ -75,15 +78,17 @@ impl Model {
                 let job = self.jobs.get_mut(&id).expect("its lease was found");
                 job.progress = progress.clone().or(job.progress.take());
                 job.checkpoint = checkpoint.clone().or(job.checkpoint.take());
+                if progress.is_some() {
+                    self.told.news.insert(id);
+                }
             }
             LeaseAction::Success { result, jobs, atomic_children, report } => {
+                self.check_room(id, op, result.as_ref())?;
                 let jobs = self.submit_children(id, op, jobs, *atomic_children)?;
-                self.log_report(id, op, report);
                 self.learn(id, report);
-                self.success(id, op, lease, OpResult { result: result.clone(), jobs });
+                self.success(id, op, lease, OpResult { result: result.clone(), jobs }, report);
             }
             LeaseAction::Failure { fail_reason, retryable, delay_ms, report } => {
-                self.log_report(id, op, report);
                 self.failure(
                     id,
                     op,
@@ -91,7 +96,15 @@ impl Model {
                     &Failure { reason: fail_reason, retryable: *retryable, delay_ms: *delay_ms, report },
                 );
             }
-            LeaseAction::Release { delay_ms, .. } => self.release(id, op, lease, *delay_ms, LeaseEnd::Released),
+            LeaseAction::Release { delay_ms, reason } => {
+                let reason = reason.as_deref().unwrap_or("released");
+                self.release(
+                    id,
+                    op,
+                    lease,
+                    &Return { delay_ms: *delay_ms, how: LeaseEnd::Released, reason, report: &Report::default() },
+                );
+            }
             LeaseAction::Bury { reason } => {
                 self.add_reason(id, reason.as_deref());
                 self.bury_held(id, op, lease);
@@ -154,16 +167,37 @@ impl Model {
         lease.log_next = seq.map_or(lease.log_next, |seq| seq.saturating_add(1));
         let line =
             |(kind, text): &(Box<str>, Box<str>)| LogLine { op: op as u32, at, kind: kind.clone(), text: text.clone() };
-        job.log.extend(lines.iter().map(line));
+        job.log.extend(lines.iter().map(line).map(Arc::new));
+        job.shed();
+        if !lines.is_empty() {
+            self.told.news.insert(id);
+        }
     }
 
-    fn success(&mut self, id: JobId, op: usize, lease: &Lease, result: OpResult) {
+    /// What an op says that it brought about is kept whole, or not taken. A job that ends canceled keeps none.
+    fn check_room(&self, id: JobId, op: usize, result: Option<&Json>) -> Result<(), Refusal> {
+        let job = &self.jobs[&id];
+        let fits = result.is_none_or(|json| json.0.len() <= job.room());
+        match job.ops[op].status {
+            OpStatus::Canceling(..) => Ok(()),
+            _ if fits => Ok(()),
+            _ => Err(Refusal::TooLarge { message: "".into() }),
+        }
+    }
+
+    fn success(&mut self, id: JobId, op: usize, lease: &Lease, result: OpResult, report: &Report) {
         self.count_start(id, op);
+        self.log_report(id, op, report);
+        let job = self.jobs.get_mut(&id).expect("its lease was found");
+        if !matches!(job.ops[op].status, OpStatus::Canceling(..)) {
+            job.ops[op].result = Arc::new(result);
+        }
+        self.remember(id, op, None, report);
         if self.ends_canceled(id, op, lease, LeaseEnd::FinishedSuccess) {
             return;
         }
         let job = self.end_lease(id, op, lease, LeaseEnd::FinishedSuccess);
-        (job.ops[op].status, job.ops[op].result) = (OpStatus::Success, result);
+        job.ops[op].status = OpStatus::Success;
         // They were for another attempt of this op.
         (job.progress, job.checkpoint) = (None, None);
         if lease.cancel_after {
@@ -182,13 +216,17 @@ impl Model {
         } else if !lost {
             self.uncount_start(id, op);
         }
+        self.log_report(id, op, failure.report);
         if matches!(failure.reason, "ram" | "time") {
             self.learn(id, failure.report);
             self.raise(id, failure.reason, failure.report);
         }
         if let Retry::Released = rule.retry {
-            return self.release(id, op, lease, failure.delay_ms.unwrap_or(0), LeaseEnd::FinishedFailure);
+            let Failure { reason, delay_ms, report, .. } = *failure;
+            let back = Return { delay_ms: delay_ms.unwrap_or(0), how: LeaseEnd::FinishedFailure, reason, report };
+            return self.release(id, op, lease, &back);
         }
+        self.remember(id, op, Some(failure.reason), failure.report);
         if self.ends_canceled(id, op, lease, LeaseEnd::FinishedFailure) {
             return;
         }
@@ -213,7 +251,7 @@ impl Model {
         let job = self.jobs.get_mut(&id).expect("its lease was found");
         let policy = &job.spec.policy;
         let op = &mut job.ops[op];
-        let ran = failure.report.wall_ms.unwrap_or(wall.0.saturating_sub(op.exec_at.0));
+        let ran = failure.report.wall_ms.unwrap_or(op.exec_at.map_or(0, |at| wall.0.saturating_sub(at.0)));
         let too_long = policy.no_retry_after_ms.is_some_and(|most| ran > most);
         if !matches!(rule.retry, Retry::StartFailure) {
             op.start_failures = 0;
@@ -261,7 +299,7 @@ impl Model {
     pub(super) fn fail_for_good(&mut self, id: JobId, op: usize) {
         let job = self.jobs.get_mut(&id).expect("it was just held");
         match job.spec.policy.on_failure {
-            OnFailure::Error => job.end_unfinished(&OpStatus::Error),
+            OnFailure::Error => self.fail_from(id, op),
             OnFailure::Bury => {
                 job.ops[op].status = OpStatus::Queued;
                 job.hold = Lasting::exactly(Hold::Buried);
@@ -271,12 +309,14 @@ impl Model {
     }
 
     /// Back to the queue, without a retry used; a started op that must not run twice is lost instead.
-    fn release(&mut self, id: JobId, op: usize, lease: &Lease, delay_ms: u64, how: LeaseEnd) {
-        if self.ends_canceled(id, op, lease, how) {
+    fn release(&mut self, id: JobId, op: usize, lease: &Lease, back: &Return<'_>) {
+        let is_lost = !self.jobs[&id].spec.policy.rerun_on_loss;
+        self.remember_started(id, op, if is_lost { "lost_contact" } else { back.reason }, back.report);
+        if self.ends_canceled(id, op, lease, back.how) {
             return;
         }
-        let hold = self.delayed(delay_ms);
-        let job = self.end_lease(id, op, lease, how);
+        let hold = self.delayed(back.delay_ms);
+        let job = self.end_lease(id, op, lease, back.how);
         let started = matches!(job.ops[op].status, OpStatus::Running(_));
         if lease.cancel_after {
             return self.end_all(id, &OpStatus::Canceled);
@@ -291,6 +331,7 @@ impl Model {
     }
 
     fn bury_held(&mut self, id: JobId, op: usize, lease: &Lease) {
+        self.remember_started(id, op, "buried", &Report::default());
         if self.ends_canceled(id, op, lease, LeaseEnd::Buried) {
             return;
         }
@@ -316,7 +357,7 @@ impl Model {
     fn uncount_start(&mut self, id: JobId, op: usize) {
         let job = self.jobs.get_mut(&id).expect("its lease was found");
         if !matches!(job.ops[op].status, OpStatus::Reserved(_)) {
-            job.ops[op].attempts -= 1;
+            (job.ops[op].attempts, job.ops[op].exec_at) = (job.ops[op].attempts - 1, None);
         }
     }
 
@@ -332,10 +373,19 @@ impl Model {
     }
 
     pub(super) fn end_lease(&mut self, id: JobId, op: usize, lease: &Lease, how: LeaseEnd) -> &mut super::Job {
+        let wall = self.now.wall;
         let job = self.jobs.get_mut(&id).expect("its lease was found");
-        job.ops[op].last = Some((lease.id, how));
+        (job.ops[op].last, job.ops[op].lease_ended_at) = (Some((lease.id, how)), Some(wall));
         job
     }
+}
+
+/// A lease given back, without an outcome.
+struct Return<'a> {
+    delay_ms: u64,
+    how: LeaseEnd,
+    reason: &'a str,
+    report: &'a Report,
 }
 
 pub struct Failure<'a> {
@@ -368,13 +418,6 @@ fn table(reason: &str) -> Rule {
         "start_failed" => rule(false, Retry::StartFailure),
         "interrupted" => rule(false, Retry::Released),
         _ => rule(true, Retry::Yes),
-    }
-}
-
-fn says_why(action: &LeaseAction) -> Result<(), Refusal> {
-    match action {
-        LeaseAction::Failure { fail_reason, .. } if fail_reason.is_empty() => Err(Refusal::invalid("fail_reason", "")),
-        _ => Ok(()),
     }
 }
 

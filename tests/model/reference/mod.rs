@@ -5,6 +5,7 @@
 //! a number to the implementation (the jitter of a back-off) the model says a range and takes the core's number.
 //! A disagreement between the two is a bug in one of them, and the design says in which.
 
+mod attempts;
 mod cancel;
 mod children;
 mod claim;
@@ -12,6 +13,7 @@ mod dependencies;
 mod job;
 mod keys;
 mod leases;
+mod limits;
 mod needs;
 mod operator;
 mod plan;
@@ -21,6 +23,7 @@ mod schedules;
 mod settings;
 mod submit;
 mod time;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,14 +34,19 @@ use raftq::queue::{
     applied::{Answer, JobBrief},
     command::{Clocks, Command, Entry, Request},
     ids::{Index, JobId, LeaseId},
-    job::{Office, Status},
+    job::{Json, Office, Status},
     refusal::Refusal,
     settings::{Drain, Pool, Settings},
 };
 
+use limits::{allow, wrong_request};
+
+pub use dependencies::Latch;
 pub use job::{Job, Lasting, Lease, Op, OpStatus};
+pub use keys::Name;
 pub use registry::Worker;
 pub use schedules::Schedule;
+pub use told::Told;
 
 /// The whole queue.
 #[derive(Clone, Debug, Default)]
@@ -58,18 +66,22 @@ pub struct Model {
     pub limits: BTreeMap<Arc<str>, u32>,
     pub schedules: BTreeMap<Arc<str>, Schedule>,
     pub workers: BTreeMap<Arc<str>, Worker>,
-    /// Digests of those that are kept.
-    pub environments: BTreeSet<u128>,
+    /// By digest.
+    pub environments: BTreeMap<u128, Json>,
     /// How the jobs of each queue have ended, as often as they did.
     pub totals: BTreeMap<Arc<str>, BTreeMap<Status, u64>>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
-    keys: BTreeMap<(Arc<str>, Arc<str>), keys::Name>,
+    pub keys: BTreeMap<(Arc<str>, Arc<str>), Name>,
     /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
     ended: BTreeMap<JobId, Status>,
     /// How many jobs nobody could hold: those that became ready, and those that were.
     pub found_impossible: [u32; 2],
+    /// How many idempotency names were dropped so far.
+    pub names_dropped: u32,
     /// Jobs that have changed, and at which the policy has not looked.
     stirred: BTreeSet<JobId>,
+    /// What the entry at hand has told so far.
+    pub told: Told,
     /// Who asks just now.
     principal: Arc<str>,
 }
@@ -83,6 +95,7 @@ impl Model {
 
     /// What an entry does before its first request: the clocks, and the grace of an earlier office's pool.
     pub fn begin(&mut self, index: Index, clocks: Clocks, office: Office) {
+        self.begin_telling();
         self.index = index;
         self.now = clocks;
         self.enter_office(office);
@@ -109,6 +122,9 @@ impl Model {
     }
 
     fn verb(&mut self, command: &Command) -> Answer {
+        if let Err(refusal) = allow(wrong_request(command)) {
+            return Answer::Refused(refusal);
+        }
         match command {
             Command::Tick { hold_wall } => self.tick(*hold_wall),
             Command::Submit { jobs, atomic } => self.submit(jobs, *atomic),
@@ -144,8 +160,8 @@ impl Model {
             Command::Schedule(change) => self.schedule(change),
             Command::Forget { resource_group } => self.forget(resource_group),
             Command::Worker(change) => self.worker(change),
-            Command::Environment { digest, .. } => {
-                self.environments.insert(*digest);
+            Command::Environment { digest, value } => {
+                self.environments.entry(*digest).or_insert_with(|| value.clone());
                 Answer::Done
             }
         }

@@ -1,5 +1,7 @@
 //! Needs: what a job asked for, what its group has taught, what its failures raised.
 
+use std::sync::Arc;
+
 use raftq::queue::{
     applied::Answer,
     command::{Claim, Report},
@@ -73,6 +75,10 @@ impl Model {
         if let Some(group) = &spec.policy.resource_group {
             self.learned.entry(group.clone()).or_default();
         }
+    }
+
+    pub fn resource_groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.learned.keys()
     }
 
     pub(super) fn forget(&mut self, group: &str) -> Answer {

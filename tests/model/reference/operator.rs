@@ -1,5 +1,7 @@
 //! What an operator does to jobs: kick, bury, priority, archive, delete, edit.
 
+use std::sync::Arc;
+
 use raftq::queue::{
     applied::{Answer, JobBrief},
     command::{Autoarchive, Edit},
@@ -10,8 +12,9 @@ use raftq::queue::{
 
 use super::{
     Model,
+    attempts::too_heavy,
     job::{Lasting, OpStatus},
-    submit::bad_field,
+    submit::check,
 };
 
 impl Model {
@@ -92,16 +95,14 @@ impl Model {
         }
         let changed = !std::mem::replace(&mut job.archived, true);
         if changed {
-            self.changed(id);
+            let job = self.jobs.get_mut(&id).expect("it was found");
+            (job.version, job.changed_at) = (self.index, self.now.wall);
         }
         Ok(self.jobs[&id].brief(changed))
     }
 
     /// By end, strictly more than the age ago; a piece at a time.
     pub(super) fn autoarchive(&mut self, which: &Autoarchive) -> Answer {
-        if which.limit == 0 {
-            return Answer::Refused(Refusal::invalid("limit", ""));
-        }
         let now = self.now.wall.0;
         let old = |end: u64| which.age_ms.is_none_or(|age| end.saturating_add(age) < now);
         let mut eligible: Vec<_> = (self.jobs.values())
@@ -131,11 +132,16 @@ impl Model {
             match model.waits_for(id, &going) {
                 Some(by) if !going.contains(&id) => Err(Refusal::InUse { by }),
                 _ => {
-                    model.jobs.remove(&id);
+                    model.remove(id);
                     Ok(brief)
                 }
             }
         })
+    }
+
+    pub(super) fn remove(&mut self, id: JobId) {
+        self.jobs.remove(&id);
+        self.told.removed.insert(id);
     }
 
     fn may_go(&mut self, id: JobId) -> Result<JobBrief, Refusal> {
@@ -169,17 +175,19 @@ impl Model {
             op.priority = new.priority.or(spec.priority).unwrap_or_default();
         }
         let (submitted_by, parent) = (job.spec.submitted_by.clone(), job.spec.parent);
-        job.spec = Spec { submitted_by, parent, ..Spec::clone(spec) };
+        job.spec = Arc::new(Spec { submitted_by, parent, ..Spec::clone(spec) });
+        job.shed();
         self.changed(id);
         Ok(self.jobs[&id].brief(true))
     }
 
     fn check_edit(&self, id: JobId, new: &Spec) -> Result<(), Refusal> {
-        if let Some(field) = bad_field(new) {
-            return Err(Refusal::invalid(field, ""));
-        }
+        check(new)?;
         self.check_environment(new)?;
         let job = &self.jobs[&id];
+        if let Some(refusal) = too_heavy(new, job.output_bytes()) {
+            return Err(refusal);
+        }
         if new.ops.len() != job.ops.len() {
             return Err(Refusal::invalid("ops", ""));
         }

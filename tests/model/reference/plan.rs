@@ -8,7 +8,7 @@ use raftq::queue::{ids::JobId, job::Spec, refusal::Refusal};
 use super::{
     Model,
     dependencies::{Target, Targets, says},
-    submit::bad_field,
+    submit::check,
 };
 
 type Member = Result<Arc<Spec>, Refusal>;
@@ -39,9 +39,7 @@ impl Model {
 
     fn link(&self, jobs: &[Member], at: usize) -> Result<Targets, Refusal> {
         let spec = jobs[at].as_ref().map_err(Refusal::clone)?;
-        if let Some(field) = bad_field(spec) {
-            return Err(Refusal::invalid(field, ""));
-        }
+        check(spec)?;
         self.check_environment(spec)?;
         let taken = |name: &str| jobs[..at].iter().flatten().any(|other| says(other, name));
         if spec.batch_name.as_deref().is_some_and(taken) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use raftq::queue::{
     applied::Answer,
     command::{Free, WorkerChange},
-    ids::{ClusterMs, JobId},
-    job::{Hold, Needs, Status},
+    ids::{ClusterMs, JobId, WallMs},
+    job::{Hold, Json, Needs, Status},
     query::HeldBy,
     refusal::Refusal,
 };
@@ -25,6 +25,8 @@ pub struct Worker {
     pub expires: Option<ClusterMs>,
     /// `None`: it does not say what it has.
     pub has: Option<Free>,
+    pub info: Json,
+    pub seen_at: WallMs,
 }
 
 impl Worker {
@@ -49,21 +51,24 @@ pub fn fits(needs: &Needs, free: &Free) -> bool {
 
 impl Model {
     pub(super) fn worker(&mut self, change: &WorkerChange) -> Answer {
+        let seen_at = self.now.wall;
         match change {
             WorkerChange::Put { ttl_ms: 0 | TTL_MS_MAX_AND_MORE.., .. } => {
                 return Answer::Refused(Refusal::invalid("ttl_ms", ""));
             }
-            WorkerChange::Put { id, ttl_ms, resources, .. } => {
+            WorkerChange::Put { id, ttl_ms, resources, info } => {
                 let expires = Some(self.now.cluster.after(*ttl_ms));
-                self.workers.insert(id.clone(), Worker { expires, has: *resources });
+                self.workers.insert(id.clone(), Worker { expires, has: *resources, info: info.clone(), seen_at });
             }
-            WorkerChange::Pool { id, resources, .. } => {
-                self.workers.insert(id.clone(), Worker { expires: None, has: Some(*resources) });
+            WorkerChange::Pool { id, resources, info } => {
+                let (has, info) = (Some(*resources), info.clone());
+                self.workers.insert(id.clone(), Worker { expires: None, has, info, seen_at });
             }
             WorkerChange::Remove { id } => {
                 if self.workers.remove(id).is_none() {
                     return Answer::Refused(Refusal::NoWorker { name: (&**id).into() });
                 }
+                self.told.settings = true;
             }
         }
         Answer::Done
@@ -71,7 +76,9 @@ impl Model {
 
     pub(super) fn expire_workers(&mut self) {
         let now = self.now.cluster;
+        let before = self.workers.len();
         self.workers.retain(|_, worker| worker.expires.is_none_or(|expires| expires > now));
+        self.told.settings |= self.workers.len() < before;
     }
 
     /// A job that becomes ready is buried at once if no known worker can ever hold it. What becomes of workers, needs and
@@ -84,18 +91,21 @@ impl Model {
         self.stirred.clear();
     }
 
-    pub(super) fn bury_impossible(&mut self) {
+    /// Says how many.
+    pub(super) fn bury_impossible(&mut self) -> usize {
         let live: Vec<JobId> = self.live().map(|job| job.id).collect();
-        for id in live {
-            self.found_impossible[1] += u32::from(self.bury_if_impossible(id));
-        }
+        let found = live.into_iter().filter(|id| self.bury_if_impossible(*id)).count();
+        self.found_impossible[1] += found as u32;
         self.stirred.clear();
+        found
     }
 
     fn bury_if_impossible(&mut self, id: JobId) -> bool {
         let job = self.jobs.get(&id).filter(|job| job.status() == Status::Queued);
         let found = self.settings.bury_impossible && job.is_some_and(|job| self.is_impossible(job));
         if found {
+            let op = self.jobs[&id].current();
+            self.remember_unrun(id, op, "resources_impossible", None);
             self.jobs.get_mut(&id).expect("it was found a moment ago").hold = Lasting::exactly(Hold::Buried);
             self.changed(id);
         }

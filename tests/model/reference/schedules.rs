@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use raftq::queue::{
-    applied::{Answer, Submitted},
+    applied::{Answer, ScheduleNews, Submitted},
     command::{Advance, Definition, ScheduleChange, Slot},
     ids::{Index, JobId, WallMs},
-    job::{Spec, Status, When},
+    job::{Reason, Spec, Status, When},
     refusal::Refusal,
     schedule::{Next, Outcome, Overlap, Taken, Timing},
 };
 
-use super::{Model, submit::bad_field};
+use super::{Model, submit::check};
+
+/// Of one spec.
+const REASONS_MAX: usize = 100;
 
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -31,7 +34,7 @@ impl Model {
     pub(super) fn schedule(&mut self, change: &ScheduleChange) -> Answer {
         let done = match change {
             ScheduleChange::Put { name, definition, if_absent } => self.define(name, definition, *if_absent),
-            ScheduleChange::Remove { name } => self.schedules.remove(name).map(drop).ok_or_else(|| unknown(name)),
+            ScheduleChange::Remove { name } => self.remove_schedule(name),
             ScheduleChange::Pause { name, paused } => self.pause_schedule(name, *paused),
             ScheduleChange::Advance(to) => self.advance(to),
             ScheduleChange::Run { name } => {
@@ -46,9 +49,7 @@ impl Model {
 
     /// A new definition keeps who made the first one and what has been taken.
     fn define(&mut self, name: &Arc<str>, definition: &Definition, if_absent: bool) -> Result<(), Refusal> {
-        if let Some(field) = wrong_field(definition) {
-            return Err(Refusal::invalid(field, ""));
-        }
+        check_definition(definition)?;
         self.check_environment(&definition.spec).map_err(|_| Refusal::invalid("spec.environment", ""))?;
         let old = self.schedules.get(name);
         if old.is_some() && if_absent {
@@ -67,14 +68,24 @@ impl Model {
             last_job: old.and_then(|old| old.last_job),
         };
         self.schedules.insert(name.clone(), schedule);
+        self.told.schedules.push((name.clone(), ScheduleNews::Defined));
         Ok(())
     }
 
-    fn pause_schedule(&mut self, name: &str, paused: bool) -> Result<(), Refusal> {
+    /// Its jobs stay.
+    fn remove_schedule(&mut self, name: &Arc<str>) -> Result<(), Refusal> {
+        self.schedules.remove(name).ok_or_else(|| unknown(name))?;
+        self.told.schedules.push((name.clone(), ScheduleNews::Removed));
+        Ok(())
+    }
+
+    fn pause_schedule(&mut self, name: &Arc<str>, paused: bool) -> Result<(), Refusal> {
         let index = self.index;
         let schedule = self.schedules.get_mut(name).ok_or_else(|| unknown(name))?;
         if schedule.paused != paused {
             (schedule.paused, schedule.version, schedule.next) = (paused, index, Next::Unplanned);
+            let news = if paused { ScheduleNews::Paused } else { ScheduleNews::Resumed };
+            self.told.schedules.push((name.clone(), news));
         }
         Ok(())
     }
@@ -95,7 +106,10 @@ impl Model {
         if let Some(Taken { outcome: Outcome::Submitted(job), .. }) = taken {
             schedule.last_job = Some(job);
         }
-        schedule.taken.extend(taken);
+        if let Some(taken) = taken {
+            schedule.taken.push(taken.clone());
+            self.told.schedules.push((to.name.clone(), ScheduleNews::Taken(Box::new(taken))));
+        }
         Ok(())
     }
 
@@ -119,7 +133,7 @@ impl Model {
         let outcome = match schedule.last_job.filter(busy) {
             _ if slot.missed => Outcome::Missed,
             Some(job) if schedule.definition.overlap == Overlap::Skip => Outcome::Overlapped(job),
-            _ => match self.submit_for(name, schedule) {
+            _ => match self.submit_for(name, schedule, &format!("schedule {name}, slot {}", slot.text)) {
                 Ok(Submitted { id, existed: true }) => Outcome::Existed(id),
                 Ok(Submitted { id, existed: false }) => Outcome::Submitted(id),
                 Err(refusal) => Outcome::Refused(refusal),
@@ -131,18 +145,23 @@ impl Model {
     /// Whatever its slots, its pause and its other jobs say.
     fn run_schedule(&mut self, name: &str) -> Result<Submitted, Refusal> {
         let schedule = self.schedules.get(name).ok_or_else(|| unknown(name))?.clone();
-        let submitted = self.submit_for(name, &schedule)?;
+        let why = format!("schedule {name}, asked for by {}", self.principal);
+        let submitted = self.submit_for(name, &schedule, &why)?;
         self.schedules.get_mut(name).expect("it was there a moment ago").last_job = Some(submitted.id);
         Ok(submitted)
     }
 
-    fn submit_for(&mut self, name: &str, schedule: &Schedule) -> Result<Submitted, Refusal> {
+    /// The job says which slot it is for, in a reason of its own.
+    fn submit_for(&mut self, name: &str, schedule: &Schedule, why: &str) -> Result<Submitted, Refusal> {
         if let Some(drained) = self.drained() {
             return Err(drained);
         }
         let mut spec = Spec::clone(&schedule.definition.spec);
         spec.name.get_or_insert_with(|| name.into());
+        spec.submitted_by = Some(schedule.by.clone());
         spec.comment.get_or_insert_with(|| format!("submitted by schedule {name}").into());
+        spec.reasons.truncate(REASONS_MAX - 1);
+        spec.reasons.push(Reason { source: "schedule".into(), text: why.into(), at: self.now.wall });
         self.submit_batch(&[Ok(Arc::new(spec))], false).remove(0)
     }
 }
@@ -151,14 +170,18 @@ fn unknown(name: &str) -> Refusal {
     Refusal::NoSchedule { name: name.into() }
 }
 
-fn wrong_field(definition: &Definition) -> Option<String> {
+fn check_definition(definition: &Definition) -> Result<(), Refusal> {
     if let Timing::Every { ms: 0..1000 } = definition.timing {
-        return Some("every_ms".to_owned());
+        return Err(Refusal::invalid("every_ms", ""));
     }
     let spec = &definition.spec;
-    let of_jobs = bad_field(spec)
+    check(spec).map_err(|refusal| match refusal {
+        Refusal::Invalid { field, .. } => Refusal::invalid(format!("spec.{field}"), ""),
+        other => other,
+    })?;
+    let wrong = None
         .or(matches!(spec.when, When::RunAt(_)).then_some("run_at_ms"))
         .or(spec.ops.iter().any(|op| !op.depends.is_empty()).then_some("depends"))
         .or(spec.batch_name.is_some().then_some("as"));
-    of_jobs.map(|field| format!("spec.{field}"))
+    wrong.map_or(Ok(()), |field| Err(Refusal::invalid(format!("spec.{field}"), "")))
 }

@@ -11,8 +11,10 @@ use raftq::queue::{
 
 use super::{
     Model,
+    attempts::too_heavy,
     dependencies::{Latch, Target, Targets},
     job::{Job, Lasting, Op, OpStatus},
+    limits::{allow, too_many_jobs},
     plan::Plan,
 };
 
@@ -23,7 +25,10 @@ impl Model {
     pub(super) fn submit(&mut self, jobs: &[Member], atomic: bool) -> Answer {
         match self.drained() {
             Some(drained) => Answer::Refused(drained),
-            None => Answer::Submitted(self.submit_batch(jobs, atomic)),
+            None => match allow(too_many_jobs(jobs.len())) {
+                Ok(()) => Answer::Submitted(self.submit_batch(jobs, atomic)),
+                Err(refusal) => Answer::Refused(refusal),
+            },
         }
     }
 
@@ -64,14 +69,25 @@ impl Model {
                 self.jobs.insert(id, self.new_job(&spec, &targets, ids));
                 self.settle(id);
                 self.stirred.insert(id);
+                self.told.news.insert(id);
                 self.bury_stirred();
                 Submitted { id, existed: false }
             }
             Plan::Existing(spec, _) | Plan::Twin(spec, _) => {
-                let job = self.jobs.get_mut(&id).expect("it has the key");
-                job.spec.groups.extend(spec.groups.iter().cloned());
+                self.join(id, &spec);
                 Submitted { id, existed: true }
             }
+        }
+    }
+
+    /// Its groups are added to the job's, unless that would then weigh too much.
+    fn join(&mut self, id: JobId, newcomer: &Spec) {
+        let job = self.jobs.get_mut(&id).expect("it has the key");
+        let mut spec = Spec::clone(&job.spec);
+        spec.groups.extend(newcomer.groups.iter().cloned());
+        if too_heavy(&spec, job.output_bytes()).is_none() {
+            job.spec = Arc::new(spec);
+            job.shed();
         }
     }
 
@@ -124,7 +140,7 @@ impl Model {
 
     /// A spec may only name what is kept.
     pub(super) fn check_environment(&self, spec: &Spec) -> Result<(), Refusal> {
-        match spec.environment.filter(|digest| !self.environments.contains(digest)) {
+        match spec.environment.filter(|digest| !self.environments.contains_key(digest)) {
             Some(_) => Err(Refusal::invalid("environment", "")),
             None => Ok(()),
         }
@@ -144,16 +160,19 @@ impl Model {
             priority,
             status: OpStatus::Queued,
             attempts: 0,
-            exec_at: self.now.wall,
+            reserved_at: None,
+            exec_at: None,
+            lease_ended_at: None,
+            history: Vec::new(),
             retries_used: 0,
             lost: 0,
             start_failures: 0,
-            result: OpResult::default(),
+            result: Arc::new(OpResult::default()),
             last: None,
         };
         Job {
             id: self.last_job,
-            spec: spec.clone(),
+            spec: Arc::new(spec.clone()),
             ops: spec.ops.iter().map(|each| op(each.priority.unwrap_or(priority))).collect(),
             hold: self.first_hold(spec.when),
             version: self.index,
@@ -162,10 +181,11 @@ impl Model {
             ended_at: None,
             archived: false,
             log: Vec::new(),
+            log_dropped: 0,
             reasons: Vec::new(),
             progress: None,
             checkpoint: None,
-            ever_started: false,
+            started_at: None,
             depends,
             raised: Needs::default(),
         }
@@ -181,8 +201,12 @@ impl Model {
     }
 }
 
-/// The first field that breaks a limit of design 3.
-pub(super) fn bad_field(spec: &Spec) -> Option<&'static str> {
+/// What breaks a limit of design 3: the first field that does, or all of it together.
+pub(super) fn check(spec: &Spec) -> Result<(), Refusal> {
+    bad_field(spec).map(|field| Refusal::invalid(field, "")).or(too_heavy(spec, 0)).map_or(Ok(()), Err)
+}
+
+fn bad_field(spec: &Spec) -> Option<&'static str> {
     if spec.ops.is_empty() || spec.ops.len() > 100 {
         return Some("ops");
     }

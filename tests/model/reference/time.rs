@@ -3,8 +3,8 @@
 
 use raftq::queue::{
     applied::Answer,
-    command::Clocks,
-    ids::JobId,
+    command::Report,
+    ids::{ClusterMs, JobId, WallMs},
     job::{Hold, LeaseEnd, Office},
 };
 
@@ -13,32 +13,59 @@ use super::{
     job::{Job, Lasting, Lease, OpStatus},
 };
 
+/// Leases, delays, times to run, archivings: no tick does more of them, and the next one goes on.
+const PIECE: usize = 2_048;
+
+fn cluster_deadline(job: &Job) -> Option<ClusterMs> {
+    match (job.held(), &job.hold.hold) {
+        (Some((_, lease)), _) => lease.deadline,
+        (None, Hold::Delayed(until)) => Some(*until),
+        (None, _) => None,
+    }
+}
+
+fn time_to_run(job: &Job) -> Option<WallMs> {
+    match job.hold.hold {
+        Hold::RunAt(at) => Some(at),
+        _ => None,
+    }
+}
+
 impl Model {
     /// What the cluster clock ends, then what it means for those who wait, then what the wall clock does.
     pub(super) fn tick(&mut self, hold_wall: bool) -> Answer {
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in &ids {
-            self.expire_lease(*id);
-            self.end_hold(*id, |hold, now| matches!(hold, Hold::Delayed(until) if *until <= now.cluster));
+        let mut left = PIECE;
+        for id in self.first_due(&mut left, cluster_deadline, self.now.cluster) {
+            self.expire_lease(id);
+            self.end_hold(id);
         }
         self.bury_stirred();
         self.drop_unused_names();
         self.expire_workers();
-        self.bury_impossible();
+        left -= self.bury_impossible();
         if !hold_wall {
-            for id in &ids {
-                self.end_hold(*id, |hold, now| matches!(hold, Hold::RunAt(at) if *at <= now.wall));
+            for id in self.first_due(&mut left, time_to_run, self.now.wall) {
+                self.end_hold(id);
             }
             self.bury_stirred();
-            self.keep_policy();
+            self.keep_policy(left);
         }
         Answer::Done
     }
 
-    fn end_hold(&mut self, id: JobId, is_due: impl Fn(&Hold, Clocks) -> bool) {
-        let now = self.now;
+    /// The earliest of the jobs that are due by now, at most as many as are left of the piece.
+    fn first_due<T: Ord>(&self, left: &mut usize, deadline: fn(&Job) -> Option<T>, now: T) -> Vec<JobId> {
+        let mut due: Vec<(T, JobId)> = self.jobs.values().filter_map(|job| Some((deadline(job)?, job.id))).collect();
+        due.retain(|(at, _)| *at <= now);
+        due.sort();
+        due.truncate(*left);
+        *left -= due.len();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn end_hold(&mut self, id: JobId) {
         let job = self.jobs.get_mut(&id).expect("it was listed a moment ago");
-        if is_due(&job.hold.hold, now) {
+        if let Hold::Delayed(_) | Hold::RunAt(_) = job.hold.hold {
             job.hold = Lasting::exactly(Hold::None);
             self.changed(id);
             self.settle(id);
@@ -46,18 +73,24 @@ impl Model {
     }
 
     /// The operator's rules for what has ended: strictly older is archived; archived and strictly older is deleted.
-    fn keep_policy(&mut self) {
+    fn keep_policy(&mut self, piece: usize) {
         let now = self.now.wall.0;
         let old = |job: &Job, age: Option<u64>| {
-            age.is_some_and(|age| job.ended_at.is_some_and(|end| end.0.saturating_add(age) < now))
+            let end = job.ended_at.filter(|end| age.is_some_and(|age| end.0.saturating_add(age) < now))?;
+            Some((end, job.id))
+        };
+        let first = |due: Vec<(WallMs, JobId)>| {
+            let mut due = due;
+            due.sort();
+            due.into_iter().take(piece).map(|(_, id)| id)
         };
         let (archive_after, delete_after) = (self.settings.archive_after_ms, self.settings.delete_after_ms);
-        let due = |job: &&Job| !job.archived && old(job, archive_after);
-        let archive: Vec<JobId> = self.jobs.values().filter(due).map(|job| job.id).collect();
-        for id in archive {
+        let fresh = self.jobs.values().filter(|job| !job.archived);
+        for id in first(fresh.filter_map(|job| old(job, archive_after)).collect()) {
             self.archive(id).expect("it has ended");
         }
-        self.jobs.retain(|_, job| !(job.archived && old(job, delete_after)));
+        let archived = self.jobs.values().filter(|job| job.archived);
+        first(archived.filter_map(|job| old(job, delete_after)).collect()).for_each(|id| self.remove(id));
     }
 
     fn expire_lease(&mut self, id: JobId) {
@@ -71,6 +104,8 @@ impl Model {
 
     /// Only reserved: queued again, nothing counted. Started: lost, and run again or failed as the spec says.
     pub(super) fn lose(&mut self, id: JobId, op: usize, lease: &Lease) {
+        self.remember_started(id, op, "lost_contact", &Report::default());
+        self.told.leases_ended.insert((id, lease.id));
         if self.ends_canceled(id, op, lease, LeaseEnd::Expired) {
             return;
         }

@@ -12,32 +12,11 @@ use super::{
 };
 use crate::{
     generate::{
-        leases::{ActionSeed, ClaimSeed, ItemSeed, Whose},
+        leases::{ActionSeed, Beyond, ClaimSeed, ItemSeed, ReportSeed, ResultSeed, Whose},
         picks::Pick,
     },
-    reference::Model,
+    reference::{Job, Model},
 };
-
-const REASONS: [&str; 18] = [
-    "exit_nonzero",
-    "signal",
-    "ram",
-    "time",
-    "not_executable",
-    "not_found",
-    "invalid_exit",
-    "killed",
-    "cwd_missing",
-    "env_invalid",
-    "start_failed",
-    "resources_impossible",
-    "interrupted",
-    "lost_contact",
-    "preceding_op",
-    "dependency",
-    "disk on fire",
-    "",
-];
 
 impl Hand {
     pub(super) fn item(&mut self, model: &Model, seed: &ItemSeed) -> LeaseItem {
@@ -49,42 +28,47 @@ impl Hand {
             }
             Whose::Held(pick) | Whose::Again(pick) if !held.is_empty() => held[pick % held.len()],
             Whose::Granted(pick) if !self.granted.is_empty() => *recent(&self.granted, pick).expect("there are some"),
+            Whose::Latest => self.granted.last().copied().unwrap_or((JobId(1), LeaseId(1))),
             Whose::MadeUp(pick) => (id(model, pick), LeaseId(model.last_lease.0 + 7)),
             Whose::Held(pick) | Whose::Granted(pick) | Whose::Again(pick) => (id(model, Pick::Any(pick)), LeaseId(1)),
         };
-        let item = LeaseItem { job, lease, action: self.action(model, &seed.action) };
+        let item = LeaseItem { job, lease, action: self.action(model, job, &seed.action) };
         self.calls.push(item.clone());
         item
     }
 
-    fn action(&self, model: &Model, seed: &ActionSeed) -> LeaseAction {
+    fn action(&self, model: &Model, job: JobId, seed: &ActionSeed) -> LeaseAction {
         match seed {
             ActionSeed::Start { pid } => {
                 LeaseAction::Start { host: pid.map(|pid| format!("host{pid}").into()), pid: *pid }
             }
-            ActionSeed::Touch { lines: count, seq, progress, checkpoint } => {
+            ActionSeed::Touch { lines: count, line_bytes, seq, progress, checkpoint, beyond } => {
                 let number = |number: &Option<u8>| number.map(|number| Json(number.to_string().into()));
-                let (progress, checkpoint) = (number(progress), number(checkpoint));
-                LeaseAction::Touch { log: lines(*count), log_seq: *seq, progress, checkpoint }
+                let (mut log, mut progress, mut checkpoint) =
+                    (lines(*count, *line_bytes), number(progress), number(checkpoint));
+                match beyond {
+                    Some(Beyond::Line) => log.push(("note".into(), text(4_097))),
+                    Some(Beyond::Progress) => progress = Some(Json(text(4_097))),
+                    Some(Beyond::Checkpoint) => checkpoint = Some(Json(text((256 << 10) + 1))),
+                    _ => {}
+                }
+                LeaseAction::Touch { log, log_seq: *seq, progress, checkpoint }
             }
-            ActionSeed::Success { lines: count, children, atomic, peak_mb, has_result } => LeaseAction::Success {
-                result: has_result.then(|| Json("{\"rows\": 3}".into())),
+            ActionSeed::Success { children, atomic, result: has, report: seed } => LeaseAction::Success {
+                result: result(model.jobs.get(&job), *has),
                 jobs: self.specs(model, children),
                 atomic_children: *atomic,
-                report: Box::new(Report {
-                    log: lines(*count),
-                    peak_ram_mb: *peak_mb,
-                    wall_ms: *peak_mb,
-                    ..Report::default()
-                }),
+                report: Box::new(report(seed)),
             },
-            ActionSeed::Failure { reason, retryable, delay_ms, wall_ms, peak_mb } => LeaseAction::Failure {
-                fail_reason: REASONS[*reason % REASONS.len()].into(),
+            ActionSeed::Failure { reason, retryable, delay_ms, report: seed } => LeaseAction::Failure {
+                fail_reason: (*reason).into(),
                 retryable: *retryable,
                 delay_ms: *delay_ms,
-                report: Box::new(Report { wall_ms: *wall_ms, peak_ram_mb: *peak_mb, ..Report::default() }),
+                report: Box::new(report(seed)),
             },
-            ActionSeed::Release { delay_ms } => LeaseAction::Release { delay_ms: *delay_ms, reason: None },
+            ActionSeed::Release { delay_ms, says } => {
+                LeaseAction::Release { delay_ms: *delay_ms, reason: says.then(|| "must go".into()) }
+            }
             ActionSeed::Bury { says } => LeaseAction::Bury { reason: says.then(|| "looks wrong".into()) },
         }
     }
@@ -110,6 +94,45 @@ pub fn claim(model: &Model, seed: &ClaimSeed) -> Claim {
     }
 }
 
-fn lines(count: usize) -> Vec<(Box<str>, Box<str>)> {
-    (0..count).map(|number| ("note".into(), format!("line {number}").into())).collect()
+fn lines(count: usize, bytes: usize) -> Vec<(Box<str>, Box<str>)> {
+    (0..count).map(|number| ("note".into(), format!("{number:0bytes$}").into())).collect()
+}
+
+pub fn text(bytes: usize) -> Box<str> {
+    "x".repeat(bytes).into()
+}
+
+/// What fills a job, and what is too much for it, depends on what it has kept so far.
+fn result(job: Option<&Job>, seed: ResultSeed) -> Option<Json> {
+    let room = job.map_or(0, Job::room);
+    match seed {
+        ResultSeed::None => None,
+        ResultSeed::Small => Some(Json("{\"rows\": 3}".into())),
+        ResultSeed::Filling(left) => Some(Json(text(room.saturating_sub(left).max(1)))),
+        ResultSeed::TooLarge => Some(Json(text(room + 1))),
+    }
+}
+
+fn report(seed: &ReportSeed) -> Report {
+    let [stdout, stderr] = seed.outputs.map(|bytes| bytes.map(text));
+    let mut report = Report {
+        exit_code: seed.more,
+        error: seed.more.map(|code| format!("ended with {code}").into()),
+        stdout,
+        stderr,
+        wall_ms: seed.wall_ms,
+        cpu_ms: seed.more.map(|_| 12),
+        peak_ram_mb: seed.peak_mb,
+        shell: seed.more.map(|_| "bash".into()),
+        log: lines(seed.lines, seed.line_bytes),
+        log_seq: seed.seq,
+    };
+    match seed.beyond {
+        Some(Beyond::Error) => report.error = Some(text(4_097)),
+        Some(Beyond::Stdout) => report.stdout = Some(text(65_537)),
+        Some(Beyond::Stderr) => report.stderr = Some(text(65_537)),
+        Some(Beyond::Line) => report.log.push(("note".into(), text(4_097))),
+        _ => {}
+    }
+    report
 }

@@ -10,11 +10,12 @@ use raftq::queue::{
     Restoration,
     applied::Answer,
     command::{
-        Autoarchive, CancelHow, Clocks, Command, Edit, Free, Key, LeaseItem, PoolChange, Request, SettingsChange,
-        WorkerChange,
+        Autoarchive, CancelHow, Clocks, Command, Edit, Free, Key, LeaseAction, LeaseItem, PoolChange, Request,
+        SettingsChange, Wanted, WorkerChange,
     },
     ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
     job::{Json, Office},
+    refusal::Refusal,
 };
 
 use self::picked::{id, ids, recent};
@@ -35,10 +36,12 @@ const JUMP: u64 = 50;
 pub struct Hand {
     clocks: Clocks,
     office: Office,
-    keyed: Vec<Request>,
+    asked: Vec<Request>,
     /// Bodies so far.
     digests: u128,
     next_number: BTreeMap<usize, u64>,
+    /// Names that were used once.
+    fresh: usize,
     granted: Vec<(JobId, LeaseId)>,
     calls: Vec<LeaseItem>,
     cursor: Option<(WallMs, JobId)>,
@@ -49,9 +52,10 @@ impl Hand {
         Self {
             clocks: Clocks { cluster: ClusterMs(1_000), wall: WallMs(1_700_000_000_000) },
             office: Office { term: 1, node: 1, incarnation: 11 },
-            keyed: Vec::new(),
+            asked: Vec::new(),
             digests: 0,
             next_number: BTreeMap::new(),
+            fresh: 0,
             granted: Vec::new(),
             calls: Vec::new(),
             cursor: None,
@@ -88,7 +92,7 @@ impl Hand {
         // What the leader proposes by itself has no key.
         let key = if let Step::Tick { .. } = step { KeySeed::None } else { key };
         if let KeySeed::Again { pick } | KeySeed::Conflict { pick } = key
-            && let Some(earlier) = recent(&self.keyed, pick)
+            && let Some(earlier) = recent(&self.asked, pick)
         {
             let mut request = earlier.clone();
             if let KeySeed::Conflict { .. } = key {
@@ -97,9 +101,10 @@ impl Hand {
             }
             return request;
         }
-        let request = Request { principal: "alice".into(), key: self.key(key), command: self.command(model, step) };
+        let (principal, key) = self.key(key);
+        let request = Request { principal: principal.into(), key, command: self.command(model, step) };
         if request.key.is_some() {
-            self.keyed.push(request.clone());
+            self.asked.push(request.clone());
         }
         request
     }
@@ -114,20 +119,37 @@ impl Hand {
         self.granted.extend(claimed.iter().flatten().map(|claimed| (claimed.job, claimed.lease)));
     }
 
-    fn key(&mut self, seed: KeySeed) -> Option<Key> {
+    /// Who asks, and under which key.
+    fn key(&mut self, seed: KeySeed) -> (&'static str, Option<Key>) {
+        // Two of them use one name, which is each one's own.
+        const NAMES: [(&str, &str); 4] =
+            [("alice", "client0"), ("alice", "client1"), ("bob", "client0"), ("bob", "client2")];
         let mut next = |name: usize, by: u64| {
             let number = self.next_number.entry(name).or_default();
             *number += by + 1;
             (name, *number - 1)
         };
         let (name, number) = match seed {
-            KeySeed::None | KeySeed::Again { .. } | KeySeed::Conflict { .. } => return None,
+            KeySeed::None | KeySeed::Again { .. } | KeySeed::Conflict { .. } => return ("alice", None),
             KeySeed::Next { name } => next(name, 0),
             KeySeed::Skip { name, by } => next(name, by),
             KeySeed::Number { name, number } => (name, number),
+            KeySeed::Fresh => {
+                self.fresh += 1;
+                return ("alice", Some(self.keyed(format!("visitor{}", self.fresh), 7)));
+            }
+            KeySeed::Wrong(how) => {
+                let name = [String::new(), "n".repeat(201), "tab\t".to_owned(), "client0".to_owned()][how].clone();
+                return ("alice", Some(self.keyed(name, (1 << 53) - u64::from(how < 3))));
+            }
         };
-        // Every request is its own body here: what repeats one is drawn as a repeat.
-        Some(Key { name: format!("client{name}").into(), number, digest: self.digest() })
+        let (principal, name) = NAMES[name];
+        (principal, Some(self.keyed(name.to_owned(), number)))
+    }
+
+    /// Every request is its own body here: what repeats one is drawn as a repeat.
+    fn keyed(&mut self, name: String, number: u64) -> Key {
+        Key { name: name.into(), number, digest: self.digest() }
     }
 
     fn digest(&mut self) -> u128 {
@@ -164,6 +186,7 @@ impl Hand {
                 let spec = to.as_ref().and_then(|seed| self.edited(model, id, seed));
                 Command::Edit { id, edit: Box::new(Edit { spec }) }
             }
+            Step::Beyond { verb, many } => beyond(self.command(model, verb), *many),
             Step::Piece(verb) => piece(self.command(model, verb)),
             Step::If { pick, is_current, then } => {
                 let id = id(model, *pick);
@@ -202,6 +225,34 @@ fn piece(command: Command) -> Command {
     };
     let (ids, next) = (ids.clone(), ids.last().copied());
     Command::Piece { command: Box::new(command), ids, next }
+}
+
+/// More than one request may hold, or a reason longer than it may be.
+fn beyond(mut command: Command, many: bool) -> Command {
+    const ONE_TOO_MANY: usize = 10_001;
+    match &mut command {
+        Command::Cancel { ids, reason, .. } | Command::Bury { ids, reason } if !many => {
+            ids.truncate(1);
+            *reason = Some(calls::text(4_097));
+        }
+        Command::Cancel { ids, .. }
+        | Command::Kick { ids }
+        | Command::Bury { ids, .. }
+        | Command::Priority { ids, .. }
+        | Command::Archive { ids }
+        | Command::Delete { ids } => ids.resize(ONE_TOO_MANY, ids[0]),
+        Command::Leases { items, .. } => {
+            items[0].action = LeaseAction::Start { host: None, pid: None };
+            items.resize(ONE_TOO_MANY, items[0].clone());
+        }
+        Command::Submit { jobs, .. } => jobs.resize(ONE_TOO_MANY, Err(Refusal::Aborted)),
+        Command::Claim(claim) if many => claim.wanted = Wanted::Ids(vec![JobId(1); 1_001]),
+        Command::Claim(claim) => claim.wanted = Wanted::Queues(vec![QUEUES[0].into(); 1_001]),
+        Command::Drain { reason, .. } => *reason = Some(calls::text(4_097)),
+        Command::Autoarchive(wanted) => wanted.limit = ONE_TOO_MANY as u32,
+        other => panic!("this has no such limit: {other:?}"),
+    }
+    command
 }
 
 fn reason(says: bool) -> Option<Box<str>> {

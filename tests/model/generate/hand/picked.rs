@@ -18,6 +18,7 @@ pub fn id(model: &Model, pick: Pick) -> JobId {
             nth(&held, pick).copied().unwrap_or_else(|| id(model, Pick::Live(pick)))
         }
         Pick::Any(pick) => chosen(model.jobs.keys().copied().collect(), pick),
+        Pick::Newest => model.last_job,
         Pick::Unknown => unknown,
     }
 }

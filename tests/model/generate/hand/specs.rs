@@ -10,7 +10,7 @@ use raftq::queue::{
     schedule::{Missed, Next, Overlap, Timing},
 };
 
-use super::{Hand, KINDS, QUEUES, free, limit_group, picked::id};
+use super::{Hand, KINDS, QUEUES, calls::text, free, limit_group, picked::id};
 use crate::{
     generate::{
         schedules::ScheduleSeed,
@@ -80,6 +80,9 @@ impl Hand {
             submitted_by: None,
             parent: None,
         };
+        if let Some(bytes) = seed.payload_bytes {
+            spec.ops[0].payload = Payload::Args(Json(text(bytes)));
+        }
         match seed.fault {
             None => {}
             Some(Fault::Undecodable) => return Err(Refusal::invalid("colour", "no such field")),
@@ -87,6 +90,7 @@ impl Hand {
             Some(Fault::TooManyOps) => spec.ops = vec![spec.ops[0].clone(); 101],
             Some(Fault::QueueName) => spec.queue = "-no".into(),
             Some(Fault::LeaseTooShort) => spec.policy.lease_ms = 99,
+            Some(Fault::TooLarge) => spec.ops[0].payload = Payload::Args(Json(text(1 << 20))),
             Some(Fault::LeaseTooLong) => spec.policy.lease_ms = 86_400_001,
         }
         Ok(Arc::new(spec))
@@ -100,7 +104,7 @@ impl Hand {
         new.ops = ops
             .map(|(old, new)| {
                 let kind = if seed.retries > 1 { &new.kind } else { &old.kind };
-                OpSpec { kind: kind.clone(), priority: new.priority, ..old.clone() }
+                OpSpec { kind: kind.clone(), priority: new.priority, payload: new.payload.clone(), ..old.clone() }
             })
             .collect();
         Some(Arc::new(new))
