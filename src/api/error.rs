@@ -60,7 +60,10 @@ fn details(refusal: &Refusal) -> Value {
     match refusal {
         Refusal::Invalid { field, .. } => json!({ "field": field }),
         Refusal::NotFound { id } => json!({ "id": id }),
-        Refusal::NoSchedule { name } | Refusal::NoResourceGroup { name } | Refusal::NoWorker { name } => {
+        Refusal::NoSchedule { name }
+        | Refusal::NoResourceGroup { name }
+        | Refusal::NoWorker { name }
+        | Refusal::NoQueue { name } => {
             json!({ "name": name })
         }
         Refusal::StaleLease { status, owner } => json!({ "status": status.name(), "owner": owner }),

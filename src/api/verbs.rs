@@ -274,7 +274,7 @@ pub struct QueueList {
     /// All of them at once.
     pub paused: bool,
     pub queues: Vec<QueueView>,
-    /// Of queues that are too many to count each.
+    /// Of queues that are too many to count each, and of forgotten ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_totals: Option<QueueTotals>,
 }

@@ -134,8 +134,8 @@ enum Command {
     #[command(after_help = "Examples:\n  raftq drain on --reason 'maintenance until noon'\n  raftq drain off")]
     Drain(queues::DrainArgs),
     /// Queues, with their live jobs by status, and how many have ended how
-    #[command(after_help = "Examples:\n  raftq queues")]
-    Queues,
+    #[command(after_help = "Examples:\n  raftq queues\n  raftq queues --forget etl")]
+    Queues(queues::QueuesArgs),
     /// Stop claims from a queue, or from all
     #[command(after_help = "Examples:\n  raftq pause etl --wait\n  raftq pause --all")]
     Pause(queues::PauseArgs),
@@ -240,7 +240,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Kick(args) => act::kick(&context, args).await,
         Command::Bury(args) => act::bury(&context, args).await,
         Command::Edit(args) => act::edit(&context, args).await,
-        Command::Queues => queues::list(&context).await,
+        Command::Queues(args) => queues::queues(&context, args).await,
         Command::Pause(args) => queues::pause(&context, args).await,
         Command::Resume(args) => queues::resume(&context, args).await,
         Command::Limit(args) => queues::limit(&context, args).await,

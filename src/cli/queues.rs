@@ -13,7 +13,7 @@ use super::{
     units,
 };
 use crate::{
-    api::{DrainRequest, DrainView, QueueList, QueueRequest, QueueView},
+    api::{DrainRequest, DrainView, QueueList, QueueRequest, QueueTotals, QueueView},
     client::{Method, path_segment},
 };
 
@@ -105,7 +105,22 @@ const TOTALS: [&str; 3] = ["success", "error", "canceled"];
 const UNDER_WAY: [&str; 3] = ["reserved", "running", "canceling"];
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-pub async fn list(context: &Context) -> Outcome {
+#[derive(Debug, clap::Args)]
+pub struct QueuesArgs {
+    /// Count how this queue's jobs have ended among those of further queues: 10 000 are counted each
+    #[arg(long, value_name = "QUEUE")]
+    forget: Option<String>,
+}
+
+pub async fn queues(context: &Context, args: QueuesArgs) -> Outcome {
+    let Some(queue) = &args.forget else { return list(context).await };
+    let path = format!("/v1/queues/{}", path_segment(queue));
+    let answer: Value = context.write(Method::DELETE, &path, &json!({})).await?;
+    context.output.document(&answer)?;
+    Ok(Exit::Ok)
+}
+
+async fn list(context: &Context) -> Outcome {
     let list: QueueList = context.read("/v1/queues", &[]).await?;
     if context.output.is_json() {
         context.output.json(&json!(list))?;
@@ -120,6 +135,9 @@ pub async fn list(context: &Context) -> Outcome {
     };
     let rows: Vec<Vec<String>> = list.queues.iter().map(row).collect();
     context.output.rows(&headings, &rows)?;
+    if let Some(QueueTotals { success, error, canceled }) = list.other_totals {
+        context.output.note(&format!("in further queues: {success} success, {error} error, {canceled} canceled"));
+    }
     Ok(Exit::Ok)
 }
 

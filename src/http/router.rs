@@ -32,7 +32,7 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/jobs/{id}/bury", post(verbs::bury))
         .route("/v1/archive", post(archive::autoarchive))
         .route("/v1/queues", get(settings::queues))
-        .route("/v1/queues/{queue}", put(settings::set_queue))
+        .route("/v1/queues/{queue}", put(settings::set_queue).delete(settings::forget_queue))
         .route("/v1/drain", get(settings::drain).put(settings::set_drain))
         .route("/v1/pool", get(settings::pool).put(settings::set_pool))
         .route("/v1/limits", get(limits::limits))

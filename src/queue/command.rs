@@ -132,6 +132,10 @@ pub enum Command {
     Forget {
         resource_group: Arc<str>,
     },
+    /// How the jobs of a queue have ended goes to that of the others, and its name makes room.
+    ForgetQueue {
+        queue: Arc<str>,
+    },
 }
 
 /// Take work (design 2.2, claim).

@@ -80,6 +80,10 @@ pub enum Refusal {
     NoWorker {
         name: Box<str>,
     },
+    /// None in which jobs have ended, or that is still counted by its name.
+    NoQueue {
+        name: Box<str>,
+    },
 }
 
 impl Refusal {
@@ -103,7 +107,8 @@ impl Refusal {
             Refusal::NotFound { .. }
             | Refusal::NoSchedule { .. }
             | Refusal::NoResourceGroup { .. }
-            | Refusal::NoWorker { .. } => "not_found",
+            | Refusal::NoWorker { .. }
+            | Refusal::NoQueue { .. } => "not_found",
             Refusal::Conflict { .. } | Refusal::InUse { .. } | Refusal::NotClaimable { .. } => "conflict",
             Refusal::StaleLease { .. } => "stale_lease",
             Refusal::NotClaimed { .. } => "not_claimed",
@@ -165,6 +170,7 @@ impl std::fmt::Display for Refusal {
             Refusal::NoSchedule { name } => write!(f, "there is no schedule {name}"),
             Refusal::NoResourceGroup { name } => write!(f, "there is no resource group {name}"),
             Refusal::NoWorker { name } => write!(f, "there is no worker {name}"),
+            Refusal::NoQueue { name } => write!(f, "nothing is counted of a queue {name}"),
             Refusal::InUse { by } => write!(f, "job {by} still waits for it; delete that one too, or first"),
         }
     }

@@ -229,6 +229,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Answer {
         Command::Environment { digest, value } => ops::environment::environment(step, *digest, value),
         Command::Schedule(change) => ops::schedule::schedule(step, change),
         Command::Forget { resource_group } => ops::learn::forget(step, resource_group),
+        Command::ForgetQueue { queue } => ops::totals::forget(step, queue),
         Command::Piece { command, ids, next } => match dispatch(step, command) {
             Answer::Jobs(results) => Answer::Piece { ids: ids.clone(), results, next: *next },
             other => other,

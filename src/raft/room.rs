@@ -33,6 +33,7 @@ fn frees_or_holds(command: &Command) -> bool {
             | Command::Pool(_)
             | Command::Settings(_)
             | Command::Forget { .. }
+            | Command::ForgetQueue { .. }
             | Command::Schedule(ScheduleChange::Remove { .. } | ScheduleChange::Pause { paused: true, .. })
     )
 }

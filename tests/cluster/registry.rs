@@ -1,4 +1,4 @@
-//! The registry of workers: who is in it, and how an entry goes.
+//! Names that the queue keeps until somebody forgets them: workers, and queues with totals.
 
 use std::time::Duration;
 
@@ -30,6 +30,19 @@ fn worker_is_forgotten_from_the_command_line() {
     let names = known(&world);
     assert!(!names.contains(&"gone".to_owned()) && names.contains(&"stays".to_owned()), "{names:?}");
     assert_eq!(forget().0, Some(1), "there is none any more");
+}
+
+#[test]
+fn queue_is_forgotten_from_the_command_line_and_its_totals_stay_in_the_sum() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&json!({"queue": "old", "kind": "task"}));
+    world.verb(id, "cancel", json!({}));
+    let forget = || Process::output(&cluster, &["queues", "--forget", "old", "--json"]).0;
+    assert_eq!((forget(), forget()), (Some(0), Some(1)));
+    cluster.kill_leader();
+    let queues = world.get("/v1/queues").ok();
+    assert_eq!((&queues["queues"], &queues["other_totals"]["canceled"]), (&json!([]), &json!(1)), "{queues}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("pool", &["ok", "invalid"]),
     ("environment", &["ok"]),
     ("forget", &["ok", "not_found"]),
+    ("forget queue", &["ok", "not_found"]),
     ("schedule", &["ok", "invalid", "conflict", "not_found"]),
     ("schedule run", &["ok", "existed", "drained", "queue_full", "not_found"]),
     ("slot", &["submitted", "existed", "overlapped", "missed", "refused"]),
@@ -56,7 +57,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("told", &["stop: term", "stop: kill", "lease ended", "removed", "settings"]),
     ("told of a schedule", &["defined", "paused", "resumed", "removed", "slot"]),
 ];
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 80;
 const TIMES: u32 = 2;
 
 #[test]
@@ -192,6 +193,7 @@ fn verb(command: &Command) -> &'static str {
         Command::Autoarchive(_) => "autoarchive",
         Command::Drain { .. } => "drain",
         Command::Leases { .. } => "leases",
+        Command::ForgetQueue { .. } => "forget queue",
         _ => "other",
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    api::{DrainRequest, DrainView, PoolRequest, PoolView, QueueList, QueueRequest, QueueTotals, QueueView},
+    api::{DrainRequest, DrainView, Nothing, PoolRequest, PoolView, QueueList, QueueRequest, QueueTotals, QueueView},
     http::{call::Call, failure::Failure, params::NamePath, read::look, reply::Reply},
     queue::{
         State,
@@ -92,4 +92,11 @@ pub async fn set_queue(NamePath(name): NamePath, call: Call) -> Result<Reply, Fa
     let queue = (name != ALL_QUEUES).then(|| Arc::from(name.as_str()));
     let committed = call.propose(Command::Pause { queue, paused }).await?;
     Ok(Reply::json(&serde_json::json!({ "name": name, "paused": paused })).at(committed.index))
+}
+
+/// The sum of all stays; a queue that is used again is counted anew.
+pub async fn forget_queue(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
+    let Nothing {} = call.decode_or_empty()?;
+    let committed = call.propose(Command::ForgetQueue { queue: name.as_str().into() }).await?;
+    Ok(Reply::json(&serde_json::json!({ "name": name, "forgotten": true })).at(committed.index))
 }

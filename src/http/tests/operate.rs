@@ -149,6 +149,13 @@ async fn queues_say_how_their_jobs_have_ended() {
     stage.send(0, Method::DELETE, &format!("/v1/jobs/{}", ids[1]), &[], "").await.ok();
     let queues = stage.get(0, "/v1/queues").await.ok();
     assert_eq!(queues["queues"][0]["totals"]["canceled"], 2, "without live jobs, and when they are deleted");
+    stage.send(0, Method::DELETE, "/v1/queues/a", &[], "").await.ok();
+    let queues = stage.get(0, "/v1/queues").await.ok();
+    assert_eq!(
+        (&queues["queues"], &queues["other_totals"]["canceled"]),
+        (&json!([]), &2.into()),
+        "forgotten, not lost"
+    );
     stage.end().await;
 }
 

@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod settings;
 pub mod submit;
 pub mod success;
+pub mod totals;
 pub mod touch;
 pub mod worker;
 

@@ -240,6 +240,7 @@ impl Script {
             "limit" => Command::Limit { name: text(args)?.as_str().into(), max: args.lookup_parse("max")? },
             "settings" => Command::Settings(settings(args)?),
             "worker" => Command::Worker(worker(args)?),
+            "forget_queue" => Command::ForgetQueue { queue: text(args)?.as_str().into() },
             "forget" => Command::Forget { resource_group: text(args)?.as_str().into() },
             "environment" => {
                 Command::Environment { digest: number(args)?.into(), value: Json(text(args)?.as_str().into()) }

@@ -43,10 +43,11 @@ pub fn same_views(model: &Model, core: &State) -> Result<(), String> {
     same("the pool's leases without deadline", &pool, &core.pool_running())?;
     let theirs = core.limits().into_iter().filter(|(_, of)| *of != (None, 0));
     same("limits", &limits(model), &theirs.map(|(name, of)| (name.clone(), of)).collect())?;
+    let forgotten = core.totals().others().map(|ends| ("".into(), ends));
     same(
         "how jobs ended",
         &totals(model),
-        &core.totals().queues().map(|(queue, ends)| (queue.clone(), ends)).collect(),
+        &core.totals().queues().map(|(queue, ends)| (queue.clone(), ends)).chain(forgotten).collect(),
     )?;
     same_schedules(model, core)
 }

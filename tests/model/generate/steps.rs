@@ -84,6 +84,7 @@ pub enum Step {
     Environment(usize),
     /// A resource group.
     Forget(usize),
+    ForgetQueue(usize),
     Schedule {
         name: usize,
         change: ScheduleSeed,
@@ -159,5 +160,6 @@ fn setting() -> impl Strategy<Value = Step> {
         3 => settings().prop_map(Step::Settings),
         1 => (0..4usize).prop_map(Step::Environment),
         1 => (0..3usize).prop_map(Step::Forget),
+        1 => queue().prop_map(Step::ForgetQueue),
     ]
 }

@@ -68,7 +68,7 @@ pub struct Model {
     pub workers: BTreeMap<Arc<str>, Worker>,
     /// By digest.
     pub environments: BTreeMap<u128, Json>,
-    /// How the jobs of each queue have ended, as often as they did.
+    /// How the jobs of each queue have ended, as often as they did; those of forgotten queues under the empty name.
     pub totals: BTreeMap<Arc<str>, BTreeMap<Status, u64>>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     pub keys: BTreeMap<(Arc<str>, Arc<str>), Name>,
@@ -159,6 +159,7 @@ impl Model {
             },
             Command::Schedule(change) => self.schedule(change),
             Command::Forget { resource_group } => self.forget(resource_group),
+            Command::ForgetQueue { queue } => self.forget_queue(queue),
             Command::Worker(change) => self.worker(change),
             Command::Environment { digest, value } => {
                 self.environments.entry(*digest).or_insert_with(|| value.clone());

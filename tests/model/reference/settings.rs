@@ -36,6 +36,17 @@ impl Model {
         Answer::Done
     }
 
+    pub(super) fn forget_queue(&mut self, queue: &Arc<str>) -> Answer {
+        let Some(ends) = self.totals.remove(queue) else {
+            return Answer::Refused(Refusal::NoQueue { name: (&**queue).into() });
+        };
+        let forgotten = self.totals.entry("".into()).or_default();
+        for (status, count) in ends {
+            *forgotten.entry(status).or_default() += count;
+        }
+        Answer::Done
+    }
+
     pub(super) fn set_pool(&mut self, change: &PoolChange) -> Answer {
         if change.size.is_some_and(|size| size > POOL_SIZE_MAX) {
             return Answer::Refused(Refusal::invalid("size", ""));

@@ -202,6 +202,7 @@ impl Hand {
             Step::Limit { name, max } => Command::Limit { name: limit_group(*name), max: *max },
             Step::Settings(seed) => Command::Settings(settings(seed)),
             Step::Worker { id, change } => Command::Worker(worker(format!("w{id}").into(), change)),
+            Step::ForgetQueue(queue) => Command::ForgetQueue { queue: QUEUES[*queue].into() },
             Step::Forget(group) => Command::Forget { resource_group: format!("rg{group}").into() },
             Step::Environment(number) => {
                 Command::Environment { digest: *number as u128, value: Json("{\"LANG\": \"C\"}".into()) }
