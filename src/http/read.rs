@@ -113,9 +113,8 @@ fn read_ops(rows: &dyn Rows, parts: &mut JobParts) {
         }
         _ => false,
     });
-    // The slots are a ring: leases tell the order.
-    for attempts in parts.attempts.values_mut() {
-        attempts.sort_by_key(|attempt| attempt.lease);
+    for (op, attempts) in &mut parts.attempts {
+        parts.job.ops[*op as usize].runs().oldest_first(attempts);
     }
 }
 

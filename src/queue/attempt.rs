@@ -3,7 +3,7 @@
 use super::{
     command::Report,
     ids::{ClusterMs, JobId, WallMs},
-    job::{Attempt, Hold, Job, LogLine, OnFailure, PRECEDING_OP, Reason},
+    job::{Attempt, Hold, Job, LogLine, OnFailure, PRECEDING_OP, Reason, Runs},
     limits,
     refusal::Refusal,
     rows::{Row, RowKey},
@@ -60,6 +60,15 @@ fn put(job: &mut Job, writer: &mut Writer, op: usize, mut attempt: Attempt) {
     drop_lines(job, writer);
     job.ops[op].runs_mut().recorded = recorded.wrapping_add(1);
     writer.changes.put(key, Row::Attempt(Box::new(attempt)));
+}
+
+impl Runs {
+    /// Puts what was read slot by slot into the order in which it was written: once all slots are taken, the next is the oldest.
+    pub fn oldest_first<T>(&self, slots: &mut [T]) {
+        if slots.len() == limits::ATTEMPTS_KEPT as usize {
+            slots.rotate_left((self.recorded % limits::ATTEMPTS_KEPT) as usize);
+        }
+    }
 }
 
 /// Stands in the place of an output that found no room, and weighs nothing.

@@ -114,7 +114,7 @@ pub async fn output(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> 
     }
     read::complete(&*seen.rows, &mut seen.value, &[Field::Ops]);
     let parts = &seen.value;
-    let newest = parts.attempts.iter().filter_map(|(op, attempts)| attempts.last().map(|attempt| (*op, attempt)));
+    let newest = parts.attempts.iter().flat_map(|(op, attempts)| attempts.iter().map(|attempt| (*op, attempt)));
     let answer = match newest.max_by_key(|(_, attempt)| attempt.lease) {
         Some((op, attempt)) => of_attempt(op, attempt),
         None => OutputAnswer { op: current, attempt: 0, complete: false, stdout: None, stderr: None, exit_code: None },

@@ -235,6 +235,32 @@ async fn environment_is_kept_once_and_given_to_the_worker() {
     stage.end().await;
 }
 
+/// Those that never had a lease among them; a ring of slots holds the last ten.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_stand_in_the_order_in_which_they_happened() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x", "needs": {"cores": 1}, "retries": 20}"#).await;
+    for _ in 0..12 {
+        let lease = stage.post(0, "/v1/claim", CLAIM).await.ok()["jobs"][0]["lease"].clone();
+        let finish = json!({ "items": [{ "job": id, "lease": lease, "do": "finish", "outcome": "failure", "delay_ms": 0,
+                                         "fail_reason": "mine", "stdout": lease.to_string() }] });
+        stage.post(0, "/v1/leases", &finish.to_string()).await.ok();
+    }
+    stage.put(0, "/v1/workers/small", r#"{"ttl_ms": 60000, "resources": {"cores": 0.5}}"#).await.ok();
+    stage.put(0, "/v1/policy", r#"{"bury_impossible": true}"#).await.ok();
+    stage.post(0, &format!("/v1/jobs/{id}/bury"), "").await.ok();
+    stage.post(0, &format!("/v1/jobs/{id}/kick"), "").await.ok();
+
+    let job = stage.get(0, &format!("/v1/jobs/{id}")).await.ok();
+    let history = job["ops"][0]["history"].as_array().expect("a list");
+    let numbers: Vec<u64> = history.iter().map(|attempt| attempt["attempt"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, [4, 5, 6, 7, 8, 9, 10, 11, 12, 0], "{job}");
+    assert_eq!(job["fail_reason"], "resources_impossible");
+    let output = stage.get(0, &format!("/v1/jobs/{id}/output")).await.ok();
+    assert_eq!((&output["attempt"], &output["stdout"]), (&12.into(), &"12".into()), "the last that has any");
+    stage.end().await;
+}
+
 /// A worker packs by what it is told: learned and raised needs count, not what was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn needs_of_a_granted_job_are_those_that_count() {
