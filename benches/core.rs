@@ -91,19 +91,7 @@ impl Engine {
     }
 
     fn claim(&mut self) -> (Claimed, Duration) {
-        let claim = Claim {
-            worker: "bench".into(),
-            host: "localhost".into(),
-            pid: 1,
-            pool: false,
-            wanted: Wanted::Queues(vec![MEASURED.into()]),
-            kinds: None,
-            resource_groups: None,
-            max: 1,
-            lease_ms: None,
-            start: true,
-            free: None,
-        };
+        let claim = Claim { start: true, ..Claim::of("bench", Wanted::Queues(vec![MEASURED.into()])) };
         match self.apply(Command::Claim(claim)) {
             (Answer::Claimed(mut claimed), took) => (claimed.remove(0).expect("a job was submitted"), took),
             (answer, _) => panic!("a claim answered {answer:?}"),

@@ -8,7 +8,7 @@ use super::{
     door::Queue,
 };
 use crate::queue::{
-    command::{CancelHow, Command, Free, PoolChange, SettingsChange, WorkerChange},
+    command::{CancelHow, Claim, Command, Free, PoolChange, SettingsChange, Wanted, WorkerChange},
     ids::JobId,
     job::{Json, Needs, Status},
     query::HeldBy,
@@ -280,19 +280,8 @@ async fn leave_interrupts_what_does_not_end_and_names_it() {
 #[tokio::test]
 async fn tick_ends_what_is_due() {
     let stage = Stage::new(0);
-    let claim = crate::queue::command::Claim {
-        worker: "remote".into(),
-        host: "there".into(),
-        pid: 1,
-        pool: false,
-        wanted: crate::queue::command::Wanted::Queues(vec!["default".into()]),
-        kinds: None,
-        resource_groups: None,
-        max: 1,
-        lease_ms: Some(100),
-        start: false,
-        free: None,
-    };
+    let wanted = Wanted::Queues(vec!["default".into()]);
+    let claim = Claim { lease_ms: Some(100), ..Claim::of("remote", wanted) };
     let job = stage.bench.submit_sleep(0.0);
     stage.bench.apply(Command::Claim(claim));
     assert_eq!(stage.bench.status(job), Status::Reserved);

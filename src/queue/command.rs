@@ -158,6 +158,25 @@ pub struct Claim {
     pub free: Option<Free>,
 }
 
+impl Claim {
+    /// Of one job, which is only reserved; it says nothing else.
+    pub fn of(worker: &str, wanted: Wanted) -> Self {
+        Self {
+            worker: worker.into(),
+            host: worker.into(),
+            pid: 0,
+            pool: false,
+            wanted,
+            kinds: None,
+            resource_groups: None,
+            max: 1,
+            lease_ms: None,
+            start: false,
+            free: None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wanted {
     Queues(Vec<Arc<str>>),

@@ -63,19 +63,7 @@ pub fn after(on: JobRef) -> Spec {
 }
 
 pub fn claim(start: bool) -> Claim {
-    Claim {
-        worker: "w".into(),
-        host: "h".into(),
-        pid: 1,
-        pool: false,
-        wanted: Wanted::Queues(vec!["default".into()]),
-        kinds: None,
-        resource_groups: None,
-        max: 10,
-        lease_ms: None,
-        start,
-        free: None,
-    }
+    Claim { max: 10, start, ..Claim::of("w", Wanted::Queues(vec!["default".into()])) }
 }
 
 pub fn success(peak_ram_mb: Option<u64>) -> LeaseAction {

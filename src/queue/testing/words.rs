@@ -109,19 +109,8 @@ fn depend(spec: &mut Spec, text: &str) -> Parsed<()> {
 
 /// A claim: `worker=w queues=a,b max=2 start=true`.
 pub fn claim(words: &[String]) -> Parsed<Claim> {
-    let mut claim = Claim {
-        worker: "w".into(),
-        host: "h".into(),
-        pid: 1,
-        pool: false,
-        wanted: Wanted::Queues(vec![QUEUE_DEFAULT.into()]),
-        kinds: None,
-        resource_groups: None,
-        max: 1,
-        lease_ms: None,
-        start: false,
-        free: None,
-    };
+    let wanted = Wanted::Queues(vec![QUEUE_DEFAULT.into()]);
+    let mut claim = Claim { host: "h".into(), pid: 1, ..Claim::of("w", wanted) };
     for word in words {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("no value: {word}"))?;
         let names = || value.split(',').map(Arc::from).collect();

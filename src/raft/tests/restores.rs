@@ -27,19 +27,8 @@ pub async fn sent_to(node: &Node, backup: &[u8]) -> Incoming {
 }
 
 fn claim() -> Request {
-    request(Command::Claim(Claim {
-        worker: "w".into(),
-        host: "h".into(),
-        pid: 1,
-        pool: false,
-        wanted: Wanted::Queues(vec![Arc::from("default")]),
-        kinds: None,
-        resource_groups: None,
-        max: 1,
-        lease_ms: None,
-        start: true,
-        free: None,
-    }))
+    let wanted = Wanted::Queues(vec![Arc::from("default")]);
+    request(Command::Claim(Claim { start: true, ..Claim::of("w", wanted) }))
 }
 
 fn touch(job: JobId, lease: LeaseId) -> Request {

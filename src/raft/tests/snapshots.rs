@@ -13,13 +13,8 @@ pub(super) fn small_logs() -> RaftOptions {
     RaftOptions { snapshot_bytes: 256 << 10, log_keep_bytes: 64 << 10, ..RaftOptions::test() }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn follower_behind_a_purged_log_catches_up_by_snapshot() {
-    let mut cluster = Cluster::formed(3, small_logs()).await;
-    let leader = cluster.leader().await;
-    let away = cluster.follower().await.id();
-    let seen = leader.propose(tick(), soon()).await.expect("commits").index;
-    cluster.halt(away).await;
+/// Writes until the log no longer holds the entry at `seen`: with small logs, soon.
+pub(super) async fn write_until_cut(leader: &Node, seen: u64) {
     until("the log is cut", async || {
         for _ in 0..16 {
             leader.propose(submit(20_000), soon()).await.expect("commits");
@@ -27,6 +22,16 @@ async fn follower_behind_a_purged_log_catches_up_by_snapshot() {
         leader.status().purged.is_some_and(|purged| purged > seen)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn follower_behind_a_purged_log_catches_up_by_snapshot() {
+    let mut cluster = Cluster::formed(3, small_logs()).await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower().await.id();
+    let seen = leader.propose(tick(), soon()).await.expect("commits").index;
+    cluster.halt(away).await;
+    write_until_cut(&leader, seen).await;
     cluster.restart(away).await;
     let back = cluster.node(away);
     let index = leader.status().applied;

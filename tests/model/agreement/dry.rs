@@ -70,17 +70,6 @@ impl Pair {
 }
 
 fn claim_all() -> Command {
-    Command::Claim(Claim {
-        worker: "last".into(),
-        host: "host".into(),
-        pid: 1,
-        pool: false,
-        wanted: Wanted::Queues(["default", "slow", "q.$3"].map(Into::into).to_vec()),
-        kinds: None,
-        resource_groups: None,
-        max: 1000,
-        lease_ms: None,
-        start: true,
-        free: None,
-    })
+    let wanted = Wanted::Queues(["default", "slow", "q.$3"].map(Into::into).to_vec());
+    Command::Claim(Claim { max: 1000, start: true, ..Claim::of("last", wanted) })
 }
