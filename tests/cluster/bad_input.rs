@@ -130,20 +130,17 @@ fn one_foreign_node_stops_no_node_and_is_told_by_those_without_a_leader() {
 fn unreadable_store_stops_its_node_and_nothing_is_deleted() {
     for store in ["log", "state"] {
         let cluster = Cluster::start();
-        let world = World::new(&cluster, "q");
-        let id = world.submit(&world.task(1));
-        let node = cluster.followers()[0];
-        node.kill();
-        let damaged = manifest(&node.data_dir().join(store));
-        let whole = fs::read(&damaged).expect("readable");
-        let flipped: Vec<u8> = whole.iter().map(|byte| byte ^ 0x55).collect();
-        fs::write(&damaged, &flipped).expect("writable");
-        node.start();
-        assert!(!node.wait_exit(SOON).success(), "it started with a damaged {store} store");
+        let (mut whole, mut flipped) = (Vec::new(), Vec::new());
+        let node = cluster.spoil_one(|data_dir| {
+            let damaged = manifest(&data_dir.join(store));
+            whole = fs::read(&damaged).expect("readable");
+            flipped = whole.iter().map(|byte| byte ^ 0x55).collect();
+            fs::write(damaged, &flipped).expect("writable");
+        });
         assert_says(&node.log(), &[store, "cluster replace"]);
+        let damaged = manifest(&node.data_dir().join(store));
         assert_eq!(fs::read(&damaged).expect("still there"), flipped, "what could not be read was changed");
-        assert_eq!(world.status(id), "queued", "the others go on");
-        fs::write(&damaged, whole).expect("writable");
+        fs::write(damaged, whole).expect("writable");
         cluster.heal();
     }
 }

@@ -135,12 +135,7 @@ fn scenario_18_leases_last_through_a_leader_change() {
 fn scenario_18_leader_whose_wall_clock_jumps_ends_no_lease() {
     const LEASES: usize = 1000;
     const YEAR_S: u64 = 365 * 24 * 3600;
-    let mut cluster = Cluster::builder().lay_out();
-    if !cluster.can_fail() {
-        return;
-    }
-    cluster.start_all();
-    cluster.settle();
+    let Some(cluster) = Cluster::failing() else { return };
     let world = World::new(&cluster, "q");
     world.submit_each(&vec![world.task(1); LEASES]);
     let held = world.claim_with(json!({"max": LEASES, "start": true, "lease_ms": 20_000}));

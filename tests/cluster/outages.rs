@@ -75,7 +75,7 @@ fn wire_cut_between_the_leader_and_one_follower_deposes_nobody() {
 
 #[test]
 fn leader_whose_disk_hangs_gives_the_lead_away_and_follows_again() {
-    let Some(cluster) = failing() else { return };
+    let Some(cluster) = Cluster::failing() else { return };
     let world = World::new(&cluster, "q");
     let id = world.submit(&world.task(1));
     let hung = cluster.leader();
@@ -98,7 +98,7 @@ fn leader_whose_disk_hangs_gives_the_lead_away_and_follows_again() {
 
 #[test]
 fn node_whose_disk_is_full_stops_and_says_so_and_comes_back() {
-    let Some(cluster) = failing() else { return };
+    let Some(cluster) = Cluster::failing() else { return };
     let world = World::new(&cluster, "q");
     let id = world.submit(&world.task(1));
     let full = cluster.leader();
@@ -118,7 +118,7 @@ fn node_whose_disk_is_full_stops_and_says_so_and_comes_back() {
 fn little_space_on_a_majority_refuses_new_work_then_ends_too_and_passes() {
     const LOW: Fault = Fault::LittleSpace(256 << 20);
     const FULL: Fault = Fault::LittleSpace(64 << 20);
-    let Some(cluster) = failing() else { return };
+    let Some(cluster) = Cluster::failing() else { return };
     let world = World::new(&cluster, "q");
     world.submit_each(&vec![world.task(1); 2]);
     let (first, second) = (world.take(), world.take());
@@ -147,15 +147,4 @@ fn little_space_on_a_majority_refuses_new_work_then_ends_too_and_passes() {
     eventually("there is room again", SOON, || (world.post("/v1/jobs", &world.task(1)).status == 200).then_some(()));
     world.post("/v1/leases", &finish).ok();
     assert_eq!(world.status(second.job), "success");
-}
-
-/// Three nodes on machines that can fail; none, and said so, where that cannot be built.
-fn failing() -> Option<Cluster> {
-    let mut cluster = Cluster::builder().lay_out();
-    if !cluster.can_fail() {
-        return None;
-    }
-    cluster.start_all();
-    cluster.settle();
-    Some(cluster)
 }

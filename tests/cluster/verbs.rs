@@ -137,12 +137,7 @@ fn scenario_38_only_final_jobs_are_archived_and_once() {
 #[test]
 fn scenario_39_autoarchive_of_a_minute_takes_only_what_is_older() {
     const APART_MS: u64 = 4000;
-    let mut cluster = Cluster::builder().lay_out();
-    if !cluster.can_fail() {
-        return;
-    }
-    cluster.start_all();
-    cluster.settle();
+    let Some(cluster) = Cluster::failing() else { return };
     let world = World::new(&cluster, "q");
     let end_one = || {
         let id = world.submit(&world.task(1));

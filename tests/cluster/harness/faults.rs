@@ -6,7 +6,11 @@ use std::{
     process::Command,
 };
 
-use super::{cluster::Cluster, node::Node};
+use super::{
+    cluster::{Cluster, SETTLE},
+    node::Node,
+    world::World,
+};
 
 const SOURCE: &str = include_str!("faults.c");
 
@@ -35,10 +39,33 @@ impl Fault {
 }
 
 impl Cluster {
+    /// Three nodes on machines that can fail; none, and said so, where that cannot be built.
+    pub fn failing() -> Option<Self> {
+        let mut cluster = Self::builder().lay_out();
+        if !cluster.can_fail() {
+            return None;
+        }
+        cluster.start_all();
+        cluster.settle();
+        Some(cluster)
+    }
+
+    /// Kills a follower, spoils what its directory holds, and starts it again: it must not come up, and the others go on.
+    pub fn spoil_one(&self, spoil: impl FnOnce(&Path)) -> &Node {
+        let world = World::new(self, "q");
+        let id = world.submit(&world.task(1));
+        let node = self.followers()[0];
+        node.kill();
+        spoil(&node.data_dir());
+        node.start();
+        assert!(!node.wait_exit(SETTLE).success(), "it started with a spoilt store");
+        assert_eq!(world.status(id), "queued", "the others go on");
+        node
+    }
+
     /// Loads the library into every node, from its next start on. False, and said so, where there is no C compiler: the
     /// crate itself needs one only for RocksDB.
-    #[must_use]
-    pub fn can_fail(&mut self) -> bool {
+    fn can_fail(&mut self) -> bool {
         let Some(library) = build(self.directory()) else {
             eprintln!("skipped: there is no C compiler (cc) for the library that makes machines fail");
             return false;
