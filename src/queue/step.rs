@@ -11,6 +11,7 @@ use super::{
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
     job::{Dep, Job, Office, Status},
     limits, ops,
+    order::ShapeKey,
     refusal::Refusal,
     rows::{Changes, Row, RowKey, Rows},
     state::State,
@@ -276,6 +277,14 @@ impl<'a> Step<'a> {
 
     pub fn wake(&mut self, queue: &Arc<str>) {
         self.ready.insert(queue.clone());
+    }
+
+    /// Jobs of this resource group may fit now where they did not: in whatever queue they are ready. Costs the ready shapes, so
+    /// it is for when a recommendation changes, which goes in large steps.
+    pub fn wake_group(&mut self, group: &Arc<str>) {
+        let of_group = |(_, shape): &ShapeKey| shape.resource_group.as_ref() == Some(group);
+        let ready = self.state.order.queues().filter(|(_, lane)| lane.ready().keys().any(of_group));
+        self.ready.extend(ready.map(|(queue, _)| queue.clone()));
     }
 
     /// Claims that wait for room in a limit group look again.

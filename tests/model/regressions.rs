@@ -138,3 +138,15 @@ fn submit_waiting_for_its_own_twin_is_refused() {
     };
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
 }
+
+/// Only the queue of the run was told: elsewhere, claims that wait slept on jobs that fit now.
+#[test]
+fn claims_of_every_queue_hear_what_a_group_has_learned() {
+    let mut log = Log::new();
+    let policy = Policy { resource_group: Some("rg".into()), ..Policy::for_ops(1) };
+    let needs = Some(Needs { ram_mb: 5_000, ..Needs::default() });
+    let of = |queue: &str| Spec { queue: queue.into(), policy: policy.clone(), needs, ..spec() };
+    log.submit(vec![of("default"), of("slow")]);
+    log.run(Command::Claim(claim(true)));
+    log.call(1, 1, success(Some(10)));
+}

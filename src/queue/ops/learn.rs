@@ -18,8 +18,7 @@ use crate::queue::{
 /// Adds a run to what the job's group knows.
 pub fn learn(step: &mut Step, id: JobId, report: &Report) {
     let job = step.live(id).expect("its lease was found");
-    let (queue, group) = (job.shape.queue.clone(), job.shape.resource_group.clone());
-    let Some(group) = group else { return };
+    let Some(group) = job.shape.resource_group.clone() else { return };
     if report.peak_ram_mb.is_none() && report.wall_ms.is_none() {
         return;
     }
@@ -32,10 +31,9 @@ pub fn learn(step: &mut Step, id: JobId, report: &Report) {
     let before = (learned.ram_mb(), learned.time_s());
     learned.add(report);
     let has_changed = before != (learned.ram_mb(), learned.time_s());
-    state.changes.put(RowKey::Learned(group), Row::Learned(Box::new(learned.clone())));
+    state.changes.put(RowKey::Learned(group.clone()), Row::Learned(Box::new(learned.clone())));
     if has_changed {
-        // Jobs alike, most of them in its queue, may fit now where they did not.
-        step.wake(&queue);
+        step.wake_group(&group);
         impossible::look_again(step);
     }
 }

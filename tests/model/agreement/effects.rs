@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raftq::queue::{
     applied::{Effect, ScheduleNews},
     ids::{JobId, LeaseId},
-    job::{CancelSignal, Status},
+    job::{CancelSignal, Needs, Status},
 };
 
 use super::compare::same;
@@ -85,12 +85,22 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// Whoever waits for work of a queue hears of each job that could not be claimed before. To hear more often does no harm.
+/// Whoever waits for work of a queue hears of each job that he could not claim before. To hear more often does no harm.
 fn nobody_sleeps_on(model: &Model, ready: &BTreeSet<&str>) -> Result<(), String> {
+    let before = &model.told.claimable;
     let claimable = model.claimable();
-    for id in claimable.difference(&model.told.claimable) {
+    let is_news = |id, needs| before.get(id).is_none_or(|before| asks_less(before, needs));
+    for (id, _) in claimable.iter().filter(|(id, needs)| is_news(id, needs)) {
         let queue = &*model.jobs[id].spec.queue;
         same(&format!("whether claims of {queue} hear of job {id}"), &true, &ready.contains(queue))?;
     }
     Ok(())
+}
+
+/// Of anything.
+fn asks_less(before: &Needs, now: &Needs) -> bool {
+    now.cores_milli < before.cores_milli
+        || now.ram_mb < before.ram_mb
+        || now.disk_mb < before.disk_mb
+        || now.time_s < before.time_s
 }

@@ -14,7 +14,7 @@ use super::{
     compare::{adopt, plain, same_jobs},
     effects::same_effects,
     rows::same_rows,
-    views::{same_memory, same_views},
+    views::{same_histories, same_memory, same_views},
 };
 use crate::{
     generate::{EntrySeed, Hand},
@@ -113,7 +113,8 @@ impl Pair {
 
     /// What a restart would read back is what there is.
     pub fn check_memory(&self) -> Result<(), String> {
-        same_memory(&self.core, &self.store).map_err(|what| self.with_trace(&what))
+        let same = same_memory(&self.core, &self.store).and_then(|()| same_histories(&self.model, &self.store));
+        same.map_err(|what| self.with_trace(&what))
     }
 
     /// An entry that is already made.

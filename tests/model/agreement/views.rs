@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 use raftq::queue::{
     State,
     ids::{JobId, Priority},
-    job::Status,
+    job::{Attempt, Status},
+    rows::{Row, RowKey},
     schedule::{self, Next},
     totals::Ends,
 };
@@ -108,6 +109,22 @@ fn limits(model: &Model) -> BTreeMap<Arc<str>, (Option<u32>, u32)> {
         }
     }
     limits
+}
+
+/// The ring of an op's attempts, read as whoever shows it reads it.
+pub fn same_histories(model: &Model, store: &Store) -> Result<(), String> {
+    for (_, job) in store.jobs() {
+        let mine = &model.jobs[&job.id];
+        for (number, op) in (0..).zip(&job.ops) {
+            let slots = RowKey::Attempt(job.id, number, 0)..=RowKey::Attempt(job.id, number, u32::MAX);
+            let mut theirs: Vec<&Row> = store.rows.range(slots).map(|(_, row)| row).collect();
+            op.runs().oldest_first(&mut theirs);
+            let mine = mine.ops[number as usize].attempts_kept().iter();
+            let mine: Vec<Row> = mine.map(|attempt| Row::Attempt(Box::new(Attempt::clone(attempt)))).collect();
+            same(&format!("attempts at op {number} of job {}", job.id), &mine.iter().collect(), &theirs)?;
+        }
+    }
+    Ok(())
 }
 
 /// Memory is a function of the rows: what a restart reads is what there was.

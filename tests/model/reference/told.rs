@@ -9,16 +9,19 @@ use std::{
 use raftq::queue::{
     applied::ScheduleNews,
     ids::{JobId, LeaseId},
-    job::{CancelSignal, Status},
+    job::{CancelSignal, Needs, Status},
 };
 
 use super::Model;
+
+/// What somebody who asks for nothing in particular could claim, and who has how much to give.
+pub type Claimable = BTreeMap<JobId, Needs>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// How things stood before the entry.
     pub statuses: BTreeMap<JobId, Status>,
-    pub claimable: BTreeSet<JobId>,
+    pub claimable: Claimable,
     pub last_job: JobId,
     /// Jobs whose status, version, log or progress changed. That one is archived is no news to who waits: it had ended.
     pub news: BTreeSet<JobId>,
@@ -43,9 +46,9 @@ impl Model {
         };
     }
 
-    /// What somebody who asks for nothing in particular could claim.
-    pub fn claimable(&self) -> BTreeSet<JobId> {
-        let free = self.live().filter(|job| job.status() == Status::Queued);
-        free.filter(|job| !self.is_paused(&job.spec.queue) && self.limits_have_room(job)).map(|job| job.id).collect()
+    pub fn claimable(&self) -> Claimable {
+        let ready = self.live().filter(|job| job.status() == Status::Queued);
+        let free = ready.filter(|job| !self.is_paused(&job.spec.queue) && self.limits_have_room(job));
+        free.map(|job| (job.id, self.needs(job))).collect()
     }
 }
