@@ -150,3 +150,15 @@ fn claims_of_every_queue_hear_what_a_group_has_learned() {
     log.run(Command::Claim(claim(true)));
     log.call(1, 1, success(Some(10)));
 }
+
+/// It was looked for among the live jobs, and every replica panicked.
+#[test]
+fn submit_of_a_twin_of_a_member_that_ends_as_it_comes_adds_its_groups() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    log.run(cancel(1, CancelHow::Waiting));
+    let unique = |spec| Spec { unique: Some("u".into()), ..spec };
+    let twin = Spec { groups: ["etl".into()].into(), ..unique(spec()) };
+    log.submit(vec![unique(after(JobRef::Id(JobId(1)))), twin]);
+    assert_eq!(log.status(2), Status::Canceled);
+}

@@ -208,7 +208,7 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
     }
     Arc::make_mut(&mut stored).groups.extend(added.iter().cloned());
     let (bytes, groups) = (stored.bytes(), stored.groups.len());
-    let has_room = attempt::has_room_for_spec(step.live(id).expect("it has the unique key"), bytes);
+    let has_room = attempt::has_room_for_spec(step.find(id).expect("it has the unique key").job(), bytes);
     if groups > limits::GROUPS_MAX || bytes > limits::JOB_BYTES_MAX || !has_room {
         return existed;
     }
@@ -216,8 +216,18 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
         step.state.changes.put(RowKey::Group(group, id), Row::Mark);
     }
     step.state.changes.put(RowKey::Spec(id), Row::Spec(stored));
-    step.renew(id, |job, writer| attempt::count_spec(job, writer, bytes));
+    weigh(step, id, bytes);
     existed
+}
+
+/// A member of this batch may have ended as it came, for what it waits for.
+fn weigh(step: &mut Step, id: JobId, spec_bytes: usize) {
+    if step.live(id).is_some() {
+        return step.renew(id, |job, writer| attempt::count_spec(job, writer, spec_bytes));
+    }
+    let mut job = step.ended(id).expect("a job that is not live has ended");
+    job.spec_bytes = u32::try_from(spec_bytes).expect("a spec's size was checked");
+    step.state.changes.put(RowKey::Ended(id), Row::Job(job));
 }
 
 fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
