@@ -99,17 +99,15 @@ fn depth(text: &str) -> usize {
     text.matches(['(', '!']).count() + text.to_ascii_lowercase().matches("not").count()
 }
 
+/// What the innermost rule wanted: those around it would only repeat what it is a part of.
 fn expectation(error: &ContextError) -> String {
-    let expected: Vec<String> = error
-        .context()
-        .filter_map(|context| match context {
-            StrContext::Expected(what) => Some(what.to_string()),
-            _ => None,
-        })
-        .collect();
-    match expected.is_empty() {
-        true => "this does not belong here; join comparisons with `and` or `or`".to_owned(),
-        false => format!("expected {}", expected.join(" or ")),
+    let expected = error.context().find_map(|context| match context {
+        StrContext::Expected(what) => Some(what),
+        _ => None,
+    });
+    match expected {
+        None => "this does not belong here; join comparisons with `and` or `or`".to_owned(),
+        Some(what) => format!("expected {what}"),
     }
 }
 
@@ -447,7 +445,7 @@ mod tests {
             ("status =", "at character 9: expected a value"),
             ("status in queued", "at character 11: expected a list"),
             ("(queue = a", "at character 11: expected `)`"),
-            ("name = \"a", "expected the closing quote"),
+            ("name = \"a", "at character 10: expected the closing quote"),
             ("queue = a queue = b", "at character 11: this does not belong here"),
             ("queue = a and", "at character 14: expected a comparison"),
             ("colour = red", "`colour` is no field of a job"),
@@ -458,6 +456,7 @@ mod tests {
             ("status != 5", "`5` is no status"),
         ] {
             let error = Filter::parse(text).map(|_| ()).expect_err(text);
+            assert_eq!(error.matches("expected").count(), message.matches("expected").count(), "{text}: {error}");
             assert!(error.contains(message), "{text}: {error}");
         }
         assert!(Filter::parse(&"(".repeat(100)).is_err());
