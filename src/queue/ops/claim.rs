@@ -137,7 +137,7 @@ fn take_one(step: &mut Step, taker: &mut Taker, id: JobId) -> Result<Claimed, Re
 
 fn obstacle(step: &Step, taker: &Taker, job: &Job) -> Option<String> {
     if job.status() != Status::Queued {
-        return Some("it waits".to_owned());
+        return step.state.held_by(job.id).first().map(ToString::to_string);
     }
     if step.state.is_paused(&job.shape.queue) {
         return Some(format!("claims from queue {} are paused", job.shape.queue));
