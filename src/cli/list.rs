@@ -57,6 +57,8 @@ pub struct ListArgs {
 }
 
 const FIELDS: [&str; 8] = ["id", "status", "priority", "queue", "name", "attempts", "received_at", "ended_at"];
+/// With `--similar`: by what they are alike, first.
+const SIMILAR_FIELDS: [&str; 7] = ["id", "status", "exit_code", "fail_reason", "queue", "name", "ended_at"];
 /// One long poll.
 const WAIT: Duration = Duration::from_secs(5);
 /// What one request may ask for (design 3).
@@ -70,7 +72,8 @@ struct Page {
 }
 
 pub async fn run(context: &Context, args: ListArgs) -> Outcome {
-    let mut fields = chosen_fields(args.fields.as_deref());
+    let usual: &[&str] = if args.similar.is_some() { &SIMILAR_FIELDS } else { &FIELDS };
+    let mut fields = chosen_fields(usual, args.fields.as_deref());
     let mut query = args.query();
     if args.wait {
         query.push(("wait_ms", WAIT.as_millis().to_string()));
@@ -138,12 +141,12 @@ fn print(context: &Context, fields: &[String], jobs: Vec<Value>, next: Option<St
 }
 
 /// Told by the last attempt, which the API gives with the ops.
-const OF_LAST_ATTEMPT: [&str; 3] = ["exit_code", "fail_reason", "error"];
+const OF_LAST_ATTEMPT: &str = "error";
 
 fn asked_for(fields: &[String]) -> Vec<&str> {
     let mut asked: Vec<&str> = Vec::new();
     for field in fields {
-        let name = if OF_LAST_ATTEMPT.contains(&field.as_str()) { "ops" } else { field.as_str() };
+        let name = if field == OF_LAST_ATTEMPT { "ops" } else { field.as_str() };
         if !asked.contains(&name) {
             asked.push(name);
         }
@@ -152,7 +155,7 @@ fn asked_for(fields: &[String]) -> Vec<&str> {
 }
 
 fn column(field: &str, job: &Value) -> String {
-    if OF_LAST_ATTEMPT.contains(&field) {
+    if field == OF_LAST_ATTEMPT {
         let attempt = fields::last_attempt(job);
         return output::cell(field, attempt.map_or(&Value::Null, |attempt| &attempt[field]));
     }
@@ -164,8 +167,8 @@ fn heading(field: &str) -> &str {
 }
 
 /// `+a,b` adds to the usual fields, `a,b` stands for itself.
-fn chosen_fields(typed: Option<&str>) -> Vec<String> {
-    let usual = FIELDS.iter().map(ToString::to_string);
+fn chosen_fields(usual: &[&str], typed: Option<&str>) -> Vec<String> {
+    let usual = usual.iter().map(ToString::to_string);
     let split = |text: &str| text.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     match typed {
         None => usual.collect(),
@@ -201,16 +204,17 @@ mod tests {
 
     #[test]
     fn fields_are_replaced_or_added() {
-        assert_eq!(chosen_fields(None), FIELDS);
-        assert_eq!(chosen_fields(Some("id,status")), ["id", "status"]);
-        assert_eq!(chosen_fields(Some("+unique"))[FIELDS.len()..], ["unique"]);
+        assert_eq!(chosen_fields(&FIELDS, None), FIELDS);
+        assert_eq!(chosen_fields(&FIELDS, Some("id,status")), ["id", "status"]);
+        assert_eq!(chosen_fields(&FIELDS, Some("+unique"))[FIELDS.len()..], ["unique"]);
     }
 
     #[test]
-    fn outcome_of_the_last_attempt_is_a_column() {
-        let fields = ["id", "exit_code", "fail_reason"].map(str::to_owned);
-        assert_eq!(asked_for(&fields), ["id", "ops"]);
-        let job = json!({ "id": 17, "ops": [{ "history": [{ "exit_code": 1 }, { "exit_code": 3, "fail_reason": "exit_nonzero" }] }] });
-        assert_eq!(fields.each_ref().map(|field| column(field, &job)), ["17", "3", "exit_nonzero"]);
+    fn error_of_the_last_attempt_is_a_column() {
+        let fields = ["id", "exit_code", "error"].map(str::to_owned);
+        assert_eq!(asked_for(&fields), ["id", "exit_code", "ops"]);
+        let job =
+            json!({ "id": 17, "exit_code": 3, "ops": [{ "history": [{ "error": "first" }, { "error": "last" }] }] });
+        assert_eq!(fields.each_ref().map(|field| column(field, &job)), ["17", "3", "last"]);
     }
 }
