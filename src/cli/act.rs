@@ -33,6 +33,7 @@ pub struct CancelArgs {
     /// Let the op that runs end, and cancel the later ones
     #[arg(long)]
     after_op: bool,
+    /// Why; kept with each job
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -47,6 +48,7 @@ pub struct KickArgs {
 pub struct BuryArgs {
     #[command(flatten)]
     select: Target,
+    /// Why; kept with each job
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

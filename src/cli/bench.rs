@@ -71,6 +71,7 @@ struct LoadArgs {
     /// How long to measure, after a warm-up
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     duration: Duration,
+    /// How long before that is not counted
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     warm_up: Duration,
     /// End after so many submitted jobs, in place of a time

@@ -42,9 +42,15 @@ enum ClusterCommand {
         promote: bool,
     },
     /// Remove a node; it stops
-    Remove { id: u64 },
+    Remove {
+        /// The node's id
+        id: u64,
+    },
     /// Make a learner that has caught up a voter
-    Promote { id: u64 },
+    Promote {
+        /// The node's id
+        id: u64,
+    },
     /// Replace a lost or wiped node by a fresh one, in one change
     Replace {
         /// The node that is gone

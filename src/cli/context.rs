@@ -41,6 +41,21 @@ impl Context {
         self.timeout.map(|timeout| self.started + timeout)
     }
 
+    /// Rests before another look, which has at least as long; false once there is no time for one.
+    pub async fn may_look_again(&self, rest: Duration) -> bool {
+        let next = Instant::now() + rest;
+        match self.end_of_wait() {
+            Some(end) if next + rest > end => {
+                tokio::time::sleep_until(end).await;
+                false
+            }
+            _ => {
+                tokio::time::sleep_until(next).await;
+                true
+            }
+        }
+    }
+
     /// `--local`.
     pub fn is_local(&self) -> bool {
         self.local

@@ -9,6 +9,7 @@ mod act;
 mod bench;
 mod cluster;
 mod context;
+mod drain;
 mod failure;
 mod fields;
 mod inspect;
@@ -43,10 +44,10 @@ use self::{
     about = "A job queue that survives the death of its own master",
     max_term_width = 110,
     disable_help_subcommand = false,
-    after_help = "Exit codes: 0 ok, 1 the job or some of the ids failed, 2 usage, 3 unreachable or no leader,\n\
-                  4 refused (drained, full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends.\n\n\
-                  A job's command sees RAFTQ_SERVER, RAFTQ_JOB_ID, RAFTQ_OP, RAFTQ_ATTEMPT, RAFTQ_LEASE; reads the results of\n\
-                  earlier ops (RAFTQ_RESULTS_FILE) and the checkpoint of the attempt before (RAFTQ_CHECKPOINT_FILE); and may\n\
+    after_help = "Exit codes: 0 ok, 1 the job or some of the ids failed, 2 usage, 3 unreachable or no leader, 4 refused (drained, \
+                  full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends.\n\n\
+                  A job's command sees RAFTQ_SERVER, RAFTQ_JOB_ID, RAFTQ_OP, RAFTQ_ATTEMPT, RAFTQ_LEASE; reads the results of \
+                  earlier ops (RAFTQ_RESULTS_FILE) and the checkpoint of the attempt before (RAFTQ_CHECKPOINT_FILE); and may \
                   write a result (RAFTQ_RESULT_FILE), jobs to submit (RAFTQ_JOBS_FILE) and a checkpoint."
 )]
 struct Cli {
@@ -131,8 +132,10 @@ enum Command {
     #[command(after_help = "Examples:\n  raftq autoarchive 6h\n  raftq autoarchive all")]
     Autoarchive(act::AutoarchiveArgs),
     /// Close or open the queue for submissions
-    #[command(after_help = "Examples:\n  raftq drain on --reason 'maintenance until noon'\n  raftq drain off")]
-    Drain(queues::DrainArgs),
+    #[command(
+        after_help = "Examples:\n  raftq drain on --reason 'maintenance until noon'\n  raftq drain on --wait --timeout 1h\n  raftq drain off"
+    )]
+    Drain(drain::DrainArgs),
     /// Queues, with their live jobs by status, and how many have ended how
     #[command(after_help = "Examples:\n  raftq queues\n  raftq queues --forget etl")]
     Queues(queues::QueuesArgs),
@@ -195,6 +198,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct CompletionsArgs {
+    /// Which shell
     shell: clap_complete::Shell,
 }
 
@@ -253,7 +257,7 @@ async fn dispatch(context: Context, command: Command) -> Outcome {
         Command::Priority(args) => act::priority(&context, args).await,
         Command::Archive(args) => act::archive(&context, args).await,
         Command::Autoarchive(args) => act::autoarchive(&context, args).await,
-        Command::Drain(args) => queues::drain(&context, args).await,
+        Command::Drain(args) => drain::run(&context, args).await,
         Command::Pool(args) => pool::run(&context, args).await,
         Command::Schedule(args) => schedule::run(&context, args).await,
         Command::Cluster(args) => cluster::run(&context, args).await,
@@ -285,6 +289,21 @@ mod tests {
                 Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{example}: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn every_argument_says_what_it_is() {
+        let mut silent = Vec::new();
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            // These have a help of their own.
+            if !matches!(command.get_name(), "submit" | "add") {
+                let unsaid = command.get_arguments().filter(|argument| argument.get_help().is_none());
+                silent.extend(unsaid.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
+            }
+        }
+        assert!(silent.is_empty(), "{silent:?}");
     }
 
     /// As a shell splits it, single quotes and all.

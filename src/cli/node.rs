@@ -16,8 +16,10 @@ pub struct NodeArgs {
     /// Form the cluster if this is the lowest founding member and none of them has ever been in one
     #[arg(long)]
     init_if_new: bool,
+    /// This node's number; never one that was used before
     #[arg(long, value_name = "N")]
     id: Option<u64>,
+    /// Where its two stores are
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where to serve clients

@@ -26,6 +26,7 @@ enum PoolCommand {
     Status,
     /// Run up to N jobs at once; when shrinking, running ones end in peace
     Resize {
+        /// Jobs at once; 0 for none
         #[arg(value_name = "N")]
         size: u32,
     },

@@ -1,11 +1,9 @@
-//! The doors of the queue: drain for submissions, pause for claims, limits for what may run at once, policy for the rest.
+//! The doors of single queues: pause for claims, limits for what may run at once, policy for the rest; and what went through.
 
 use std::time::Duration;
 
-use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
 use super::{
     context::Context,
@@ -13,55 +11,9 @@ use super::{
     units,
 };
 use crate::{
-    api::{DrainRequest, DrainView, QueueList, QueueRequest, QueueTotals, QueueView},
+    api::{QueueList, QueueRequest, QueueTotals, QueueView},
     client::{Method, path_segment},
 };
-
-#[derive(Debug, clap::Args)]
-pub struct DrainArgs {
-    #[command(subcommand)]
-    what: DrainCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum DrainCommand {
-    /// Refuse submissions on every node from now on
-    On {
-        /// Shown to whoever is refused
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Accept submissions again
-    Off,
-    /// Is it drained, by whom, why, since when?
-    Status,
-}
-
-pub async fn drain(context: &Context, args: DrainArgs) -> Outcome {
-    let view: DrainView = match args.what {
-        DrainCommand::Status => context.read("/v1/drain", &[]).await?,
-        DrainCommand::On { reason } => set_drain(context, true, reason).await?,
-        DrainCommand::Off => set_drain(context, false, None).await?,
-    };
-    print(context, &view)?;
-    Ok(Exit::Ok)
-}
-
-async fn set_drain(context: &Context, drained: bool, reason: Option<String>) -> Result<DrainView, Failure> {
-    let request = DrainRequest { drained, reason: reason.map(Into::into) };
-    context.write(Method::PUT, "/v1/drain", &request).await
-}
-
-fn print(context: &Context, view: &DrainView) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return Ok(context.output.json(&json!(view))?);
-    }
-    let mut record = vec![("drained", view.drained.to_string())];
-    record.extend(view.by.as_ref().map(|by| ("by", by.to_string())));
-    record.extend(view.reason.as_ref().map(|reason| ("reason", reason.to_string())));
-    record.extend(view.since.map(|since| ("since", units::show_time(since.0))));
-    Ok(context.output.record(&record)?)
-}
 
 #[derive(Debug, clap::Args)]
 pub struct PauseArgs {
@@ -80,6 +32,7 @@ pub struct ResumeArgs {
 
 #[derive(Debug, clap::Args)]
 struct Which {
+    /// The queue
     #[arg(required_unless_present = "all")]
     queue: Option<String>,
     /// All queues
@@ -177,10 +130,9 @@ async fn until_still(context: &Context, which: &Which) -> Outcome {
             let end = end.map(|end| format!(", about until {end}")).unwrap_or_default();
             context.output.note(&format!("{running} still running{end}"));
         }
-        if context.end_of_wait().is_some_and(|end| Instant::now() >= end) {
+        if !context.may_look_again(LOOK_AGAIN).await {
             return Err(Failure::TimedOut(format!("{running} jobs still run; the queue stays paused")));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -30,15 +30,30 @@ enum ScheduleCommand {
     /// All schedules: when they are due, and what came of the last slot
     List,
     /// One schedule, with its next slots and what its jobs are
-    Show { name: String },
+    Show {
+        /// Of the schedule
+        name: String,
+    },
     /// Forget a schedule; its jobs stay
-    Remove { name: String },
+    Remove {
+        /// Of the schedule
+        name: String,
+    },
     /// Take no slots until it is resumed
-    Pause { name: String },
+    Pause {
+        /// Of the schedule
+        name: String,
+    },
     /// Take slots again, from now on
-    Resume { name: String },
+    Resume {
+        /// Of the schedule
+        name: String,
+    },
     /// Submit a job of it now, whatever its slots say; prints the job's id
-    Run { name: String },
+    Run {
+        /// Of the schedule
+        name: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]

@@ -12,15 +12,19 @@ pub struct Selection {
     /// Statuses, with commas: queued, delayed, blocked, buried, reserved, running, canceling, success, error, canceled
     #[arg(long, value_name = "STATUS,...", hide_possible_values = true)]
     pub status: Option<String>,
+    /// Jobs of this queue
     #[arg(long, short)]
     pub queue: Option<String>,
+    /// Jobs of this group
     #[arg(long, short)]
     pub group: Option<String>,
+    /// Jobs of this name
     #[arg(long, short)]
     pub name: Option<String>,
     /// Jobs that this worker holds
     #[arg(long)]
     pub worker: Option<String>,
+    /// The job that has this unique key
     #[arg(long, value_name = "KEY")]
     pub unique: Option<String>,
     /// An expression: `priority < 0 and name =~ "night"`

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     faults::metric,
-    harness::{Call, Cluster, World, eventually, stays},
+    harness::{Call, Cluster, Process, World, eventually, stays},
 };
 
 #[test]
@@ -50,6 +50,25 @@ fn scenario_40_drained_cluster_takes_no_submission_and_ends_what_it_has() {
         assert_eq!(world.put("/v1/drain", &json!({"drained": false})).ok()["drained"], false);
     }
     world.submit(&world.task(1));
+}
+
+#[test]
+fn drain_and_pause_wait_for_what_is_there_as_long_as_they_may() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let drain = |timeout| Process::output(&cluster, &["drain", "on", "--wait", "--timeout", timeout]).0;
+    let running = world.submit(&json!({"queue": "default", "shell": "sleep 300"}));
+    world.wait_status(running, "running");
+    let pause = || Process::output(&cluster, &["pause", "default", "--wait", "--timeout", "1s"]).0;
+    assert_eq!(pause(), Some(6), "a pause waits for what runs");
+    let held = world.submit(&world.task(1));
+    assert_eq!(drain("1s"), Some(6), "a job waits, and that is told in time");
+    world.verb(running, "cancel", json!({"kill": true}));
+    world.wait_status(running, "canceled");
+    assert_eq!(pause(), Some(0));
+    world.verb(held, "bury", json!({}));
+    assert_eq!(drain("20s"), Some(0), "a buried one is waited for by nobody");
+    world.client.post("/v1/jobs", &world.task(1)).refused(503, "drained");
 }
 
 #[test]
