@@ -10,6 +10,9 @@ use super::{
     step::Writer,
 };
 
+/// Stands in the place of an output that found no room, and weighs nothing.
+const OMITTED: &str = "... omitted: the job has kept all that it may ...";
+
 /// Records the attempt that the current op's lease was, before that lease ends.
 ///
 /// Attempts that never ran have number 0: they are kept for their reason.
@@ -70,9 +73,6 @@ impl Runs {
         }
     }
 }
-
-/// Stands in the place of an output that found no room, and weighs nothing.
-const OMITTED: &str = "... omitted: the job has kept all that it may ...";
 
 /// Makes room for an attempt's outputs; where there is none, they are not kept and say so.
 fn fit(job: &mut Job, attempt: &mut Attempt) {
