@@ -64,8 +64,8 @@ pub enum RowKey {
     /// Dependencies of a blocked job.
     Waits(JobId),
     Environment(u128),
-    /// How many jobs ended in this minute of wall time and are not archived.
-    EndedMinute(u64),
+    /// How many jobs ended in this span of wall time and are not archived.
+    EndedSpan(u64),
     /// A job that has ended, while not all that wait for it have heard.
     Waking(JobId),
     /// How many jobs, live or ended, and schedules name this environment.
@@ -110,7 +110,7 @@ impl RowKey {
             | Self::ScheduleSpec(_)
             | Self::LookAgain
             | Self::QueueEnds(_)
-            | Self::EndedMinute(_)
+            | Self::EndedSpan(_)
             | Self::EndedAt(..)
             | Self::ArchivedAt(..)
             | Self::Group(..)

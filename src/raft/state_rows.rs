@@ -69,12 +69,12 @@ mod kind {
     pub const LEARNED: u8 = 7;
     pub const WORKER: u8 = 8;
     pub const ENVIRONMENT: u8 = 9;
-    pub const ENDED_MINUTE: u8 = 10;
     pub const ENVIRONMENT_USES: u8 = 11;
     pub const SCHEDULE: u8 = 12;
     pub const SCHEDULE_SPEC: u8 = 13;
     pub const LOOK_AGAIN: u8 = 14;
     pub const QUEUE_ENDS: u8 = 15;
+    pub const ENDED_SPAN: u8 = 16;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
@@ -211,7 +211,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::ScheduleSpec(name) => (SETTINGS, start(kind::SCHEDULE_SPEC).text(name)),
         RowKey::LookAgain => (SETTINGS, start(kind::LOOK_AGAIN)),
         RowKey::QueueEnds(queue) => (SETTINGS, start(kind::QUEUE_ENDS).text(queue)),
-        RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
+        RowKey::EndedSpan(span) => (SETTINGS, start(kind::ENDED_SPAN).u64(*span)),
     };
     (family, bytes.finish())
 }
@@ -282,7 +282,7 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::SCHEDULE => text(p).map(RowKey::Schedule),
         kind::SCHEDULE_SPEC => text(p).map(RowKey::ScheduleSpec),
         kind::QUEUE_ENDS => text(p).map(RowKey::QueueEnds),
-        kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
+        kind::ENDED_SPAN => p.u64().map(RowKey::EndedSpan),
         kind::LOOK_AGAIN => Some(RowKey::LookAgain),
         _ => None,
     }
@@ -360,7 +360,7 @@ mod tests {
             RowKey::Waits(job),
             RowKey::Environment(u128::MAX),
             RowKey::EnvironmentUses(u128::MAX),
-            RowKey::EndedMinute(8),
+            RowKey::EndedSpan(8),
             RowKey::Schedule(text()),
             RowKey::ScheduleSpec(text()),
             RowKey::QueueEnds(text()),
