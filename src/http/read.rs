@@ -91,7 +91,7 @@ pub fn complete(rows: &dyn Rows, parts: &mut JobParts, fields: &[Field]) {
 
 fn read_spec(rows: &dyn Rows, parts: &mut JobParts) {
     if parts.spec.is_none()
-        && let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(parts.job.id))
+        && let Some((spec, _)) = rows.get(&RowKey::Spec(parts.job.id)).and_then(Row::into_spec)
     {
         parts.spec = Some(spec);
     }

@@ -18,6 +18,7 @@ use crate::{
     queue::{
         State,
         command::{Clocks, Command, Definition, Entry, PoolChange, Request, ScheduleChange},
+        fresh,
         ids::{ClusterMs, Index, JobId, WallMs},
         job::{Job, Json, Needs, Office, OpSpec, Payload, Spec, Status},
         rows::{Row, RowKey, Rows},
@@ -249,9 +250,9 @@ impl Bench {
 
     pub fn job(&self, job: JobId) -> Job {
         let core = self.core();
-        let keys = [RowKey::Live(job), RowKey::Ended(job)];
-        match keys.iter().find_map(|key| core.rows.get(key)) {
-            Some(Row::Job(job)) => *job,
+        match (fresh::live_job(&core.rows, job), core.rows.get(&RowKey::Ended(job))) {
+            (Some(live), _) => *live,
+            (None, Some(Row::Job(ended))) => *ended,
             _ => panic!("there is no job {job}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Jobs that have ended: only counts and the oldest end stay in memory, the jobs themselves are rows.
 //!
-//! Archiving by age answers how many are left to do (design 2.2). Ends are counted by spans of ten seconds, so that the answer
-//! costs the spans before the cutoff plus the jobs within the one that the cutoff splits, never all jobs.
+//! Archiving by age answers how many are left to do (design 2.2). Ends are counted by the minute, so that the answer
+//! costs the minutes before the cutoff plus the jobs within the one that the cutoff splits, never all jobs.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,12 @@ use super::{
     settings::Settings,
 };
 
-/// As many jobs as can end in a span are read for an answer; it must not take longer than to archive a piece of them. A year of busy spans
-/// that nobody archives is three million numbers in memory.
-const SPAN_MS: u64 = 10_000;
+const MINUTE_MS: u64 = 60_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Jobs that have ended and are not archived, by the span of their end.
-    spans: BTreeMap<u64, u64>,
+    /// Jobs that have ended and are not archived, by minute of their end.
+    minutes: BTreeMap<u64, u64>,
     /// The first end among those, and among the archived ones.
     oldest_ended: Option<WallMs>,
     oldest_archived: Option<WallMs>,
@@ -29,9 +27,11 @@ pub struct History {
 impl History {
     pub fn load(rows: &dyn Rows) -> Self {
         let mut history = History::default();
-        rows.scan(&RowKey::EndedSpan(0), &mut |key, row| {
-            let (RowKey::EndedSpan(span), Row::Count(jobs)) = (key, row) else { panic!("a span's row holds a count") };
-            history.spans.insert(span, jobs);
+        rows.scan(&RowKey::EndedMinute(0), &mut |key, row| {
+            let (RowKey::EndedMinute(minute), Row::Count(jobs)) = (key, row) else {
+                panic!("a minute's row holds a count")
+            };
+            history.minutes.insert(minute, jobs);
             true
         });
         (history.oldest_ended, history.oldest_archived) = (Some(WallMs(0)), Some(WallMs(0)));
@@ -43,24 +43,24 @@ impl History {
     pub fn add_ended(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
         changes.put(RowKey::EndedAt(end, id), Row::Mark);
         self.oldest_ended = Some(self.oldest_ended.map_or(end, |oldest| oldest.min(end)));
-        let span = end.0 / SPAN_MS;
-        let jobs = self.spans.entry(span).or_default();
+        let minute = end.0 / MINUTE_MS;
+        let jobs = self.minutes.entry(minute).or_default();
         *jobs += 1;
-        changes.put(RowKey::EndedSpan(span), Row::Count(*jobs));
+        changes.put(RowKey::EndedMinute(minute), Row::Count(*jobs));
     }
 
     pub fn remove_ended(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
         changes.delete(RowKey::EndedAt(end, id));
         self.stale |= self.oldest_ended == Some(end);
-        let span = end.0 / SPAN_MS;
-        let jobs = self.spans.get_mut(&span).expect("a job that ended was counted");
+        let minute = end.0 / MINUTE_MS;
+        let jobs = self.minutes.get_mut(&minute).expect("a job that ended was counted");
         *jobs -= 1;
         if *jobs > 0 {
-            changes.put(RowKey::EndedSpan(span), Row::Count(*jobs));
+            changes.put(RowKey::EndedMinute(minute), Row::Count(*jobs));
             return;
         }
-        self.spans.remove(&span);
-        changes.delete(RowKey::EndedSpan(span));
+        self.minutes.remove(&minute);
+        changes.delete(RowKey::EndedMinute(minute));
     }
 
     pub fn add_archived(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
@@ -86,12 +86,12 @@ impl History {
 
     /// How many not archived jobs ended before `cutoff`.
     pub fn ended_before(&self, changes: &Changes, rows: &dyn Rows, cutoff: WallMs) -> u64 {
-        let split = cutoff.0 / SPAN_MS;
-        let mut jobs: u64 = self.spans.range(..split).map(|(_, jobs)| jobs).sum();
-        if !self.spans.contains_key(&split) {
+        let split = cutoff.0 / MINUTE_MS;
+        let mut jobs: u64 = self.minutes.range(..split).map(|(_, jobs)| jobs).sum();
+        if !self.minutes.contains_key(&split) {
             return jobs;
         }
-        changes.scan(rows, &RowKey::EndedAt(WallMs(split * SPAN_MS), JobId(0)), &mut |key, _| {
+        changes.scan(rows, &RowKey::EndedAt(WallMs(split * MINUTE_MS), JobId(0)), &mut |key, _| {
             let RowKey::EndedAt(end, _) = key else { panic!("a scan stays within its kind") };
             jobs += u64::from(*end < cutoff);
             *end < cutoff
@@ -101,7 +101,7 @@ impl History {
 
     /// Jobs that have ended and are not archived.
     pub fn ended(&self) -> u64 {
-        self.spans.values().sum()
+        self.minutes.values().sum()
     }
 
     /// When the settings next want something archived or deleted: strictly after that age.
@@ -183,16 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn jobs_before_a_cutoff_are_read_only_in_the_span_that_it_splits() {
+    fn jobs_before_a_cutoff_are_read_only_in_the_minute_that_it_splits() {
         let (mut history, mut rows) = ended();
         let mut changes = Changes::default();
-        let late = 2 * SPAN_MS;
+        let late = 2 * MINUTE_MS;
         for (at, id) in [(late, 2001), (late + 5, 2002), (late + 9, 2003)] {
             history.add_ended(&mut changes, WallMs(at), JobId(id));
         }
         rows.rows.store(changes);
         let before = |cutoff| history.ended_before(&Changes::default(), &rows, WallMs(cutoff));
-        assert_eq!((before(0), before(SPAN_MS), before(late), before(late + 1)), (0, JOBS, JOBS, JOBS + 1));
+        assert_eq!((before(0), before(MINUTE_MS), before(late), before(late + 1)), (0, JOBS, JOBS, JOBS + 1));
         rows.read.set(0);
         assert_eq!((before(late + 9), before(late + 10)), (JOBS + 2, JOBS + 3));
         assert!(rows.read.get() <= 6, "{} rows read", rows.read.get());

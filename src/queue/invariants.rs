@@ -101,10 +101,12 @@ impl State {
             totals,
             waits,
             learned,
+            fresh,
             touched: _,
             changes: _,
         } = self;
         (counters, live, order, keys) == (&other.counters, &other.live, &other.order, &other.keys)
+            && *fresh == other.fresh
             && (history, totals, waits) == (&other.history, &other.totals, &other.waits)
             && (drain, pool, settings) == (&other.drain, &other.pool, &other.settings)
             && (paused, limits, learned) == (&other.paused, &other.limits, &other.learned)

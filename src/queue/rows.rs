@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     applied::{Answer, Position},
+    birth::Birth,
     command::Free,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
     job::{Attempt, Dep, Job, Json, LogLine, OpResult, Reason, Spec, Status},
@@ -25,8 +26,10 @@ use super::{
 /// The key of a row. Order matters: a scan walks keys of one kind in their natural order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
-    /// A live job: read at start.
+    /// A live job to which something has happened: read at start.
     Live(JobId),
+    /// Which live jobs of this span are fresh ([`super::fresh`]): read at start.
+    Fresh(u64),
     /// A job that has ended and is not archived.
     Ended(JobId),
     Archived(JobId),
@@ -64,8 +67,8 @@ pub enum RowKey {
     /// Dependencies of a blocked job.
     Waits(JobId),
     Environment(u128),
-    /// How many jobs ended in this span of wall time and are not archived.
-    EndedSpan(u64),
+    /// How many jobs ended in this minute of wall time and are not archived.
+    EndedMinute(u64),
     /// A job that has ended, while not all that wait for it have heard.
     Waking(JobId),
     /// How many jobs, live or ended, and schedules name this environment.
@@ -94,7 +97,8 @@ impl RowKey {
             | Self::Checkpoint(id)
             | Self::Progress(id)
             | Self::Waits(id) => Some(*id),
-            Self::KeyName(..)
+            Self::Fresh(_)
+            | Self::KeyName(..)
             | Self::KeySlot(..)
             | Self::Counters
             | Self::Drain
@@ -110,7 +114,7 @@ impl RowKey {
             | Self::ScheduleSpec(_)
             | Self::LookAgain
             | Self::QueueEnds(_)
-            | Self::EndedSpan(_)
+            | Self::EndedMinute(_)
             | Self::EndedAt(..)
             | Self::ArchivedAt(..)
             | Self::Group(..)
@@ -147,6 +151,19 @@ pub enum Row {
     Ends(Ends),
     /// As [`Row::KeyName`], and the answers to a few higher numbers may be kept.
     KeyAhead(KeyName),
+    /// The spec of a job, and when that came. [`Row::Spec`] is that of a schedule.
+    Born(Arc<Spec>, Birth),
+}
+
+impl Row {
+    /// The spec of a job, and when that came. Before there were fresh jobs each had a row, and its spec told no birth.
+    pub fn into_spec(self) -> Option<(Arc<Spec>, Birth)> {
+        match self {
+            Self::Born(spec, birth) => Some((spec, birth)),
+            Self::Spec(spec) => Some((spec, Birth::default())),
+            _ => None,
+        }
+    }
 }
 
 /// A worker in the registry.

@@ -12,6 +12,7 @@ use std::{
 use super::{
     applied::{Answer, Applied, NextDeadline, Position},
     command::{Command, Entry, Request},
+    fresh::Fresh,
     history::History,
     ids::{ClusterMs, Index, JobId},
     intern::Interner,
@@ -52,6 +53,7 @@ pub struct State {
     pub(super) waits: Waits,
     /// What resource groups have needed.
     pub(super) learned: BTreeMap<Arc<str>, Learned>,
+    pub(super) fresh: Fresh,
     /// Live jobs whose row is older than they are.
     pub(super) touched: BTreeSet<JobId>,
     pub(super) changes: Changes,
@@ -83,6 +85,7 @@ impl State {
                 self.changes.put(RowKey::Live(id), Row::Job(job.clone()));
             }
         }
+        self.fresh.store(&mut self.changes);
         self.totals.store(&mut self.changes);
         self.changes.put(RowKey::Counters, Row::Counters(self.counters));
         std::mem::take(&mut self.changes)
@@ -123,6 +126,9 @@ impl State {
             state.adopt(job);
             true
         });
+        state.fresh = Fresh::load(rows);
+        let fresh = state.fresh.clone();
+        fresh.jobs(rows, |job| state.adopt(Box::new(job)));
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
@@ -160,6 +166,20 @@ impl State {
             self.learned.insert(group, *learned);
             true
         });
+    }
+
+    /// A live job has changed: it has a row from now on.
+    pub(super) fn touch(&mut self, id: JobId) {
+        self.fresh.remove(id);
+        self.touched.insert(id);
+    }
+
+    /// A job is live no more.
+    pub(super) fn forget_row(&mut self, id: JobId) {
+        self.touched.remove(&id);
+        if !self.fresh.remove(id) {
+            self.changes.delete(RowKey::Live(id));
+        }
     }
 
     /// A live job's row, read again: shares what it says alike with others, and enters it into the order.

@@ -7,9 +7,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     applied::{Effect, JobBrief, Position},
+    birth::Birth,
     command::{Clocks, Entry},
+    fresh,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
-    job::{Dep, Job, Office, Status},
+    job::{Dep, Job, Office, Spec, Status},
     limits, ops,
     order::ShapeKey,
     refusal::Refusal,
@@ -99,6 +101,11 @@ impl<'a> Step<'a> {
         self.clocks.wall
     }
 
+    /// Of what comes with this entry.
+    pub fn birth(&self) -> Birth {
+        Birth { index: self.index, clocks: self.clocks }
+    }
+
     pub fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -116,6 +123,11 @@ impl<'a> Step<'a> {
         let row = self.read(&RowKey::Ended(id)).or_else(|| self.read(&RowKey::Archived(id)))?;
         let Row::Job(job) = row else { panic!("the row of a job that has ended holds a job") };
         Some(job)
+    }
+
+    /// What a job's submitter said, and when.
+    pub fn spec(&self, id: JobId) -> Option<(Arc<Spec>, Birth)> {
+        self.read(&RowKey::Spec(id))?.into_spec()
     }
 
     pub fn find(&self, id: JobId) -> Result<Found<'_>, Refusal> {
@@ -153,7 +165,7 @@ impl<'a> Step<'a> {
             self.retire(job, was);
         } else {
             self.state.order.insert(job);
-            self.state.touched.insert(id);
+            self.state.touch(id);
             self.announce(id, was, status);
         }
         answer
@@ -171,12 +183,12 @@ impl<'a> Step<'a> {
 
     /// Changes what is no news to anybody: the version stays.
     pub fn renew<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
-        let State { live, order, changes, touched, .. } = &mut *self.state;
+        let State { live, order, changes, .. } = &mut *self.state;
         let job = live.get_mut(&id).expect("a verb changes a job that it found");
         order.remove(job);
         let answer = edit(job, &mut Writer { changes, rows: self.rows, clocks: self.clocks });
         order.insert(job);
-        touched.insert(id);
+        self.state.touch(id);
         answer
     }
 
@@ -188,12 +200,18 @@ impl<'a> Step<'a> {
         let was = job.status();
         edit(&mut job, &mut Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks });
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
+        self.state.touch(job.id);
         self.enter(job, was);
     }
 
     /// Takes in a new job. What it waits for may have ended badly already, and then it ends here.
     pub fn admit(&mut self, job: Box<Job>, deps: Box<[Dep]>) {
         self.effects.push(Effect::Posted { job: job.id });
+        if deps.is_empty() && job.spec_bytes <= fresh::SPEC_BYTES_MAX {
+            self.state.fresh.add(job.id);
+        } else {
+            self.state.touched.insert(job.id);
+        }
         if !deps.is_empty() {
             self.state.changes.put(RowKey::Waits(job.id), Row::Waits(deps.clone()));
             self.state.waits.add(job.id, deps);
@@ -221,6 +239,7 @@ impl<'a> Step<'a> {
         }
         edit(&mut job);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
+        self.state.touch(job.id);
         self.enter(job, was);
     }
 
@@ -236,7 +255,6 @@ impl<'a> Step<'a> {
         }
         state.order.insert(&job);
         state.live.insert(id, job);
-        state.touched.insert(id);
         self.announce(id, was, status);
     }
 
@@ -244,7 +262,7 @@ impl<'a> Step<'a> {
     fn retire(&mut self, job: Box<Job>, was: Status) {
         let (state, status) = (&mut *self.state, job.status());
         state.shared.release(&job);
-        state.touched.remove(&job.id);
+        state.forget_row(job.id);
         state.counters.count_end(status);
         state.totals.count(&job.shape.queue, status);
         let end = job.ended_at.time().expect("a job that has ended says when");
@@ -255,7 +273,6 @@ impl<'a> Step<'a> {
             state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
         }
         self.effects.push(Effect::Changed { job: job.id, was, status });
-        state.changes.delete(RowKey::Live(job.id));
         state.changes.put(RowKey::Ended(job.id), Row::Job(job));
     }
 

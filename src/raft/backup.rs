@@ -28,7 +28,7 @@ use super::{
 use crate::{
     codec::{self, Format},
     queue::{
-        State,
+        State, fresh,
         ids::{JobId, LeaseId, WallMs},
         invariants,
         rows::{Row, RowKey, Rows},
@@ -115,6 +115,8 @@ struct Held {
 #[derive(Default)]
 struct Counts {
     live: u64,
+    /// Live jobs that are made from their specs; these rows come before those.
+    fresh: BTreeMap<u64, u64>,
     ended: u64,
     archived: u64,
     /// Only the first of each is wanted: rows come in order.
@@ -151,7 +153,7 @@ fn take_row(
     let unreadable = |why: String| SnapshotError::Damaged(format!("a row cannot be read: {why}"));
     let key = state_rows::identify(family, key).ok_or_else(|| unreadable("its key is of no known kind".to_owned()))?;
     let row = codec::decode(Format::ROW, value).map_err(|error| unreadable(error.to_string()))?;
-    if counts.wants(&key) {
+    if counts.wants(&key, &row) {
         held.rows.insert(key, row);
     }
     Ok(())
@@ -159,9 +161,16 @@ fn take_row(
 
 impl Counts {
     /// Counts the row, and says whether a state is loaded from it.
-    fn wants(&mut self, key: &RowKey) -> bool {
+    fn wants(&mut self, key: &RowKey, row: &Row) -> bool {
         match key {
             RowKey::Live(_) => self.live += 1,
+            RowKey::Fresh(span) => {
+                if let Row::Count(bits) = row {
+                    self.fresh.insert(*span, *bits);
+                    self.live += u64::from(bits.count_ones());
+                }
+            }
+            RowKey::Spec(id) => return fresh::names(&self.fresh, *id),
             RowKey::Ended(_) => self.ended += 1,
             RowKey::Archived(_) => self.archived += 1,
             RowKey::EndedAt(..) => return !std::mem::replace(&mut self.ended_at, true),
@@ -172,7 +181,6 @@ impl Counts {
             key,
             RowKey::Ended(_)
                 | RowKey::Archived(_)
-                | RowKey::Spec(_)
                 | RowKey::Result(..)
                 | RowKey::Attempt(..)
                 | RowKey::Log(..)

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-pub const LIVE: Family = Family::new("live");
+pub const LIVE: Family = Family::of_runs("live", KIND_BYTES);
 pub const ENDED: Family = Family::new("ended");
 pub const ARCHIVED: Family = Family::new("archived");
 pub const JOBS: Family = Family::of_runs("jobs", KIND_BYTES);
@@ -53,6 +53,7 @@ mod kind {
     pub const CHECKPOINT: u8 = 6;
     pub const PROGRESS: u8 = 7;
     pub const WAITS: u8 = 8;
+    pub const FRESH: u8 = 1;
     pub const ENDED_AT: u8 = 1;
     pub const ARCHIVED_AT: u8 = 2;
     pub const GROUP: u8 = 3;
@@ -69,12 +70,12 @@ mod kind {
     pub const LEARNED: u8 = 7;
     pub const WORKER: u8 = 8;
     pub const ENVIRONMENT: u8 = 9;
+    pub const ENDED_MINUTE: u8 = 10;
     pub const ENVIRONMENT_USES: u8 = 11;
     pub const SCHEDULE: u8 = 12;
     pub const SCHEDULE_SPEC: u8 = 13;
     pub const LOOK_AGAIN: u8 = 14;
     pub const QUEUE_ENDS: u8 = 15;
-    pub const ENDED_SPAN: u8 = 16;
 }
 
 /// Kinds of the `jobs` family of which a job has several rows, and those of which it has at most one.
@@ -180,6 +181,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
     let start = |kind| KeyBytes::new().byte(kind);
     let (family, bytes) = match key {
         RowKey::Live(job) => (LIVE, of_job(kind::JOB, *job)),
+        RowKey::Fresh(span) => (LIVE, start(kind::FRESH).u64(*span)),
         RowKey::Ended(job) => (ENDED, of_job(kind::JOB, *job)),
         RowKey::Archived(job) => (ARCHIVED, of_job(kind::JOB, *job)),
         RowKey::EndedAt(at, job) => (INDEX, start(kind::ENDED_AT).u64(at.0).u64(job.0)),
@@ -211,7 +213,7 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::ScheduleSpec(name) => (SETTINGS, start(kind::SCHEDULE_SPEC).text(name)),
         RowKey::LookAgain => (SETTINGS, start(kind::LOOK_AGAIN)),
         RowKey::QueueEnds(queue) => (SETTINGS, start(kind::QUEUE_ENDS).text(queue)),
-        RowKey::EndedSpan(span) => (SETTINGS, start(kind::ENDED_SPAN).u64(*span)),
+        RowKey::EndedMinute(minute) => (SETTINGS, start(kind::ENDED_MINUTE).u64(*minute)),
     };
     (family, bytes.finish())
 }
@@ -222,6 +224,7 @@ pub fn identify(family: Family, key: &[u8]) -> Option<RowKey> {
     let kind = parts.byte()?;
     let p = &mut parts;
     match family {
+        LIVE if kind == kind::FRESH => p.u64().map(RowKey::Fresh),
         LIVE => job(p).map(RowKey::Live),
         ENDED => job(p).map(RowKey::Ended),
         ARCHIVED => job(p).map(RowKey::Archived),
@@ -282,7 +285,7 @@ fn identify_setting(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
         kind::SCHEDULE => text(p).map(RowKey::Schedule),
         kind::SCHEDULE_SPEC => text(p).map(RowKey::ScheduleSpec),
         kind::QUEUE_ENDS => text(p).map(RowKey::QueueEnds),
-        kind::ENDED_SPAN => p.u64().map(RowKey::EndedSpan),
+        kind::ENDED_MINUTE => p.u64().map(RowKey::EndedMinute),
         kind::LOOK_AGAIN => Some(RowKey::LookAgain),
         _ => None,
     }
@@ -334,6 +337,7 @@ mod tests {
         let (job, text) = (JobId(7), || Arc::<str>::from("a\0b"));
         vec![
             RowKey::Live(job),
+            RowKey::Fresh(7),
             RowKey::Ended(job),
             RowKey::Archived(job),
             RowKey::EndedAt(WallMs(9), job),
@@ -360,7 +364,7 @@ mod tests {
             RowKey::Waits(job),
             RowKey::Environment(u128::MAX),
             RowKey::EnvironmentUses(u128::MAX),
-            RowKey::EndedSpan(8),
+            RowKey::EndedMinute(8),
             RowKey::Schedule(text()),
             RowKey::ScheduleSpec(text()),
             RowKey::QueueEnds(text()),

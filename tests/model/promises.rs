@@ -87,8 +87,8 @@ impl Promises {
                 Novelty::Unknown => self.lose_track(&request.command),
             }
         }
-        let live: BTreeMap<JobId, &Job> =
-            store.jobs().filter(|(place, _)| *place == Place::Live).map(|(_, job)| (job.id, job)).collect();
+        let live: Vec<_> = store.jobs().filter(|(place, _)| *place == Place::Live).map(|(_, job)| job).collect();
+        let live: BTreeMap<JobId, &Job> = live.iter().map(|job| (job.id, &**job)).collect();
         self.p3_one_lease_per_op(&live)?;
         self.p4_canceled_never_starts(entry, store)?;
         self.p10_leases_last(entry, &live)?;

@@ -1,8 +1,9 @@
 //! Rows in a plain map: what the state machine's disk is to the core, without a disk.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use raftq::queue::{
+    fresh::Fresh,
     job::Job,
     rows::{Changes, Row, RowKey, Rows},
 };
@@ -33,14 +34,17 @@ impl Store {
         }
     }
 
-    /// Every job that exists, and whether its row stands among the live, the ended, or the archived.
-    pub fn jobs(&self) -> impl Iterator<Item = (Place, &Job)> {
-        self.rows.iter().filter_map(|(key, row)| match (key, row) {
-            (RowKey::Live(_), Row::Job(job)) => Some((Place::Live, &**job)),
-            (RowKey::Ended(_), Row::Job(job)) => Some((Place::Ended, &**job)),
-            (RowKey::Archived(_), Row::Job(job)) => Some((Place::Archived, &**job)),
+    /// Every job that exists, and whether it stands among the live, the ended, or the archived.
+    pub fn jobs(&self) -> impl Iterator<Item = (Place, Cow<'_, Job>)> {
+        let with_row = self.rows.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Live(_), Row::Job(job)) => Some((Place::Live, Cow::Borrowed(&**job))),
+            (RowKey::Ended(_), Row::Job(job)) => Some((Place::Ended, Cow::Borrowed(&**job))),
+            (RowKey::Archived(_), Row::Job(job)) => Some((Place::Archived, Cow::Borrowed(&**job))),
             _ => None,
-        })
+        });
+        let mut fresh = Vec::new();
+        Fresh::load(self).jobs(self, |job| fresh.push((Place::Live, Cow::Owned(job))));
+        with_row.chain(fresh)
     }
 }
 

@@ -20,8 +20,8 @@ pub async fn edit(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
     let view = call.view().await?;
     let seen = read::look(&view, |_| ());
     let version = patch.version;
-    let spec = match seen.rows.get(&RowKey::Spec(id)) {
-        Some(Row::Spec(old)) => Some(Arc::new(patch.over(&old)?)),
+    let spec = match seen.rows.get(&RowKey::Spec(id)).and_then(Row::into_spec) {
+        Some((old, _)) => Some(Arc::new(patch.over(&old)?)),
         // Refused in the log: a repeat under its key is told what it was told before the job was deleted.
         _ => None,
     };

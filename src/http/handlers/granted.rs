@@ -47,7 +47,7 @@ pub async fn describe(
 }
 
 fn granted(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts) -> Option<ClaimedJob> {
-    let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(claimed.job)) else { return None };
+    let (spec, _) = rows.get(&RowKey::Spec(claimed.job))?.into_spec()?;
     Some(ClaimedJob {
         ok: true,
         job: summary(rows, claimed, parts, &spec),

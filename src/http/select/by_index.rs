@@ -8,8 +8,9 @@ use crate::{
     api::{Field, JobParts, Source},
     http::read::{self, Seen},
     queue::{
+        fresh,
         ids::JobId,
-        rows::{Row, RowKey, Rows},
+        rows::{RowKey, Rows},
     },
     raft::View,
 };
@@ -74,10 +75,8 @@ fn indexed(rows: &dyn Rows, from: &RowKey) -> (BTreeSet<JobId>, Option<JobId>) {
 }
 
 fn stored(rows: &dyn Rows, id: JobId) -> Option<JobParts> {
-    match rows.get(&RowKey::Live(id)) {
-        Some(Row::Job(job)) => Some(JobParts::new(*job)),
-        _ => read::ended(rows, id).map(JobParts::new),
-    }
+    let job = fresh::live_job(rows, id).map(|job| *job).or_else(|| read::ended(rows, id))?;
+    Some(JobParts::new(job))
 }
 
 /// What holds them is computed from the state as it is now, which is what is asked for.

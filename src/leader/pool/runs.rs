@@ -57,7 +57,7 @@ pub struct Work {
 impl Work {
     /// `None`: the rows are gone, and with them the job.
     pub fn read(rows: &dyn Rows, grant: Grant, write_result: WriteResult) -> Option<Self> {
-        let Some(Row::Spec(spec)) = rows.get(&RowKey::Spec(grant.job)) else { return None };
+        let (spec, _) = rows.get(&RowKey::Spec(grant.job))?.into_spec()?;
         let checkpoint = match rows.get(&RowKey::Checkpoint(grant.job)) {
             Some(Row::Json(json)) => Some(checkpoint_to_bytes(&json.0)),
             _ => None,

@@ -50,7 +50,7 @@ struct Parent {
 impl Parent {
     fn of(step: &Step, id: JobId) -> Self {
         let job = step.live(id).expect("its lease was found");
-        let Some(Row::Spec(spec)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
+        let (spec, _) = step.spec(id).expect("a live job has a spec");
         let mut reasons = spec.reasons.clone();
         for slot in job.reason_slots() {
             if let Some(Row::Reason(reason)) = step.read(&RowKey::Reason(id, slot)) {

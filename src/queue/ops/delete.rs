@@ -7,7 +7,7 @@ use crate::queue::{
     ids::JobId,
     job::{Job, Status},
     refusal::Refusal,
-    rows::{Row, RowKey},
+    rows::RowKey,
     step::{Step, brief},
 };
 
@@ -61,7 +61,7 @@ pub fn remove(step: &mut Step, id: JobId) {
         Some(job) => remove_live(step, &job),
         None => remove_ended(step, id),
     }
-    if let Some(Row::Spec(spec)) = step.read(&RowKey::Spec(id)) {
+    if let Some((spec, _)) = step.spec(id) {
         for group in &spec.groups {
             step.state.changes.delete(RowKey::Group(group.clone(), id));
         }
@@ -79,8 +79,7 @@ fn remove_live(step: &mut Step, job: &Job) {
     step.state.order.remove(job);
     step.state.waits.forget(job.id);
     step.state.shared.release(job);
-    step.state.touched.remove(&job.id);
-    step.state.changes.delete(RowKey::Live(job.id));
+    step.state.forget_row(job.id);
 }
 
 fn remove_ended(step: &mut Step, id: JobId) {

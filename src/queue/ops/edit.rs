@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::queue::{
     applied::{Answer, JobBrief},
     attempt,
+    birth::Birth,
     command::Edit,
     ids::{Index, JobId},
     job::{Job, OpStatus, Shape, Spec, Status},
@@ -40,9 +41,9 @@ fn edit_one(step: &mut Step, id: JobId, edit: &Edit) -> Result<JobBrief, Refusal
         return Err(Refusal::Claimed { owner: lease.holder.worker.clone() });
     }
     let Some(spec) = &edit.spec else { return Ok(step.brief(id, false)) };
-    let Some(Row::Spec(old)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
+    let (old, birth) = step.spec(id).expect("a live job has a spec");
     check(step, job, &old, spec)?;
-    replace(step, id, &old, spec);
+    replace(step, id, (&old, birth), spec);
     Ok(step.brief(id, true))
 }
 
@@ -73,7 +74,7 @@ fn check(step: &Step, job: &Job, old: &Spec, new: &Spec) -> Result<(), Refusal> 
     }
 }
 
-fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
+fn replace(step: &mut Step, id: JobId, (old, birth): (&Spec, Birth), new: &Arc<Spec>) {
     for group in old.groups.difference(&new.groups) {
         step.state.changes.delete(RowKey::Group(group.clone(), id));
     }
@@ -87,8 +88,8 @@ fn replace(step: &mut Step, id: JobId, old: &Spec, new: &Arc<Spec>) {
     spec.environment.inspect(|digest| step.state.environments.take(changes, *digest));
     old.environment.inspect(|digest| step.state.environments.release(changes, *digest));
     kinds::create(step, &spec);
-    let draft = submit::build(step, &spec, id);
-    step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
+    let draft = birth.of(id, &spec);
+    step.state.changes.put(RowKey::Spec(id), Row::Born(spec, birth));
     step.reshape(id, |job, writer| {
         for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
             (op.kind, op.priority) = (new.kind, new.priority);

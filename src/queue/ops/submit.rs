@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::queue::{
     applied::{Answer, Submitted},
     attempt,
-    ids::{JobId, Stamp},
-    job::{Dep, Hold, Job, JobRef, More, Op, Shape, Spec, When},
+    birth::shape,
+    ids::JobId,
+    job::{Dep, JobRef, Spec},
     limits,
     ops::{
         depend::{self, Target},
@@ -201,7 +202,7 @@ impl Target {
 /// A live job has the unique key: the newcomer only adds its groups, as long as there is room.
 fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
     let existed = Submitted { id, existed: true };
-    let Some(Row::Spec(mut stored)) = step.read(&RowKey::Spec(id)) else { panic!("a live job has a spec") };
+    let (mut stored, birth) = step.spec(id).expect("a live job has a spec");
     let added: Vec<Arc<str>> = spec.groups.difference(&stored.groups).cloned().collect();
     if added.is_empty() {
         return existed;
@@ -215,7 +216,8 @@ fn join(step: &mut Step, spec: &Spec, id: JobId) -> Submitted {
     for group in added {
         step.state.changes.put(RowKey::Group(group, id), Row::Mark);
     }
-    step.state.changes.put(RowKey::Spec(id), Row::Spec(stored));
+    step.state.changes.put(RowKey::Spec(id), Row::Born(stored, birth));
+    // With that it has a row of its own: its spec is not the one that it was made from any more.
     weigh(step, id, bytes);
     existed
 }
@@ -240,12 +242,13 @@ fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
     for group in &spec.groups {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }
-    let mut job = build(step, &spec, id);
+    let birth = step.birth();
+    let mut job = birth.of(id, &spec);
     let deps = deps(step, &spec);
     if !deps.is_empty() {
         job.more_mut().waits = true;
     }
-    step.state.changes.put(RowKey::Spec(id), Row::Spec(spec));
+    step.state.changes.put(RowKey::Spec(id), Row::Born(spec, birth));
     step.admit(Box::new(job), deps);
     id
 }
@@ -268,51 +271,4 @@ fn signed(mut spec: Arc<Spec>, principal: &Arc<str>) -> Arc<Spec> {
         Arc::make_mut(&mut spec).submitted_by = Some((&**principal).into());
     }
     spec
-}
-
-pub fn build(step: &Step, spec: &Spec, id: JobId) -> Job {
-    let ops = spec.ops.iter().map(|op| {
-        let priority = op.priority.or(spec.priority).unwrap_or_default();
-        Op::new(op.kind.clone(), priority)
-    });
-    Job {
-        id,
-        shape: Arc::new(shape(spec)),
-        policy: Arc::new(spec.policy.clone()),
-        hold: hold(step, spec.when),
-        ops: ops.collect(),
-        received_at: step.wall(),
-        started_at: Stamp::NONE,
-        ended_at: Stamp::NONE,
-        changed_at: step.wall(),
-        version: step.index,
-        more: more(spec),
-        spec_bytes: u32::try_from(spec.bytes()).expect("a spec's size was checked"),
-        archived: false,
-    }
-}
-
-fn more(spec: &Spec) -> Option<Box<More>> {
-    let unique = spec.unique.clone()?;
-    Some(Box::new(More { unique: Some(unique), ..More::default() }))
-}
-
-fn hold(step: &Step, when: When) -> Hold {
-    match when {
-        When::Delay(delay_ms) if delay_ms > 0 => Hold::Delayed(step.now().after(delay_ms)),
-        When::RunAt(at) if at > step.wall() => Hold::RunAt(at),
-        When::Now | When::Delay(_) | When::RunAt(_) => Hold::None,
-    }
-}
-
-fn shape(spec: &Spec) -> Shape {
-    Shape {
-        queue: spec.queue.clone(),
-        limits: spec.limits.iter().map(|(name, _)| name.clone()).collect(),
-        needs: spec.needs.unwrap_or_default(),
-        needs_override: spec.policy.needs_override,
-        resource_group: spec.policy.resource_group.clone(),
-        ram_floor_mb: 0,
-        time_floor_s: 0,
-    }
 }

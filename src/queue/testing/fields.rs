@@ -278,7 +278,7 @@ fn inherited_reasons(bench: &mut Bench) -> Vec<u32> {
     let action = LeaseAction::Success { result: None, jobs, atomic_children: true, report };
     let items = vec![LeaseItem { job: JobId(1), lease: bench.state.counters().last_lease, action }];
     bench.apply("t", None, Command::Leases { items, claim: None });
-    let Some(Row::Spec(child)) = bench.rows.get(&RowKey::Spec(JobId(2))) else { panic!("the child has a spec") };
+    let Some(Row::Born(child, _)) = bench.rows.get(&RowKey::Spec(JobId(2))) else { panic!("the child has a spec") };
     child.reasons.iter().map(|reason| reason.text.parse().expect("a number")).collect()
 }
 

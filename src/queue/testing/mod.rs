@@ -3,6 +3,7 @@
 //! After each entry the invariants are checked and the state is loaded anew from its rows: both must be the same replica.
 
 mod fields;
+mod freshness;
 mod full;
 mod memory;
 mod pieces;

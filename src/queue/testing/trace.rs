@@ -153,7 +153,7 @@ pub fn row(key: &RowKey, row: &Row) -> Option<String> {
             let one = |dep: &crate::queue::job::Dep| format!("op {} on {} {:?}", dep.op, dep.on, dep.outcome);
             format!("waits {}", deps.iter().map(one).collect::<Vec<_>>().join(", "))
         }
-        (RowKey::Spec(_), Row::Spec(spec)) => format!(
+        (RowKey::Spec(_), Row::Born(spec, _)) => format!(
             "spec groups {:?} comment {:?} priority {:?} reasons {} parent {:?} by {:?}",
             spec.groups,
             spec.comment,

@@ -35,7 +35,8 @@ fn every_kind() -> Vec<RowKey> {
 /// The kinds in a row, but for one that stands there only while ten thousand jobs are being woken.
 fn after(key: &RowKey, job: JobId, name: &dyn Fn() -> Arc<str>) -> Option<RowKey> {
     Some(match key {
-        RowKey::Live(_) => RowKey::Ended(job),
+        RowKey::Live(_) => RowKey::Fresh(0),
+        RowKey::Fresh(_) => RowKey::Ended(job),
         RowKey::Ended(_) => RowKey::Archived(job),
         RowKey::Archived(_) => RowKey::EndedAt(WallMs(0), job),
         RowKey::EndedAt(..) => RowKey::ArchivedAt(WallMs(0), job),
@@ -60,8 +61,8 @@ fn after(key: &RowKey, job: JobId, name: &dyn Fn() -> Arc<str>) -> Option<RowKey
         RowKey::Learned(_) => RowKey::Worker(name()),
         RowKey::Worker(_) => RowKey::Waits(job),
         RowKey::Waits(_) => RowKey::Environment(0),
-        RowKey::Environment(_) => RowKey::EndedSpan(0),
-        RowKey::EndedSpan(_) => RowKey::EnvironmentUses(0),
+        RowKey::Environment(_) => RowKey::EndedMinute(0),
+        RowKey::EndedMinute(_) => RowKey::EnvironmentUses(0),
         RowKey::EnvironmentUses(_) => RowKey::Schedule(name()),
         RowKey::Schedule(_) => RowKey::ScheduleSpec(name()),
         RowKey::ScheduleSpec(_) => RowKey::LookAgain,

@@ -1,5 +1,6 @@
 //! Where two answers, or two jobs, are the same as far as the contract says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use raftq::queue::{
@@ -49,16 +50,17 @@ fn plain_refusal(refusal: Refusal) -> Refusal {
 
 /// Every job of both, field by field; the first difference in words.
 pub fn same_jobs(model: &Model, store: &Store) -> Result<(), String> {
-    let mut theirs: BTreeMap<JobId, (Place, &job::Job)> = BTreeMap::new();
+    let mut theirs: BTreeMap<JobId, (Place, Cow<'_, job::Job>)> = BTreeMap::new();
     for (place, job) in store.jobs() {
-        if let Some((other, _)) = theirs.insert(job.id, (place, job)) {
-            return Err(format!("job {} has two rows: {other:?} and {place:?}", job.id));
+        let id = job.id;
+        if let Some((other, _)) = theirs.insert(id, (place, job)) {
+            return Err(format!("job {id} stands in two places: {other:?} and {place:?}"));
         }
     }
     for mine in model.jobs.values() {
         let (place, theirs) =
             theirs.remove(&mine.id).ok_or_else(|| format!("job {} is gone from the core", mine.id))?;
-        same_job(mine, place, theirs).map_err(|what| format!("job {}: {what}", mine.id))?;
+        same_job(mine, place, &theirs).map_err(|what| format!("job {}: {what}", mine.id))?;
     }
     match theirs.keys().next() {
         Some(id) => Err(format!("job {id} is in the core and should not be")),

@@ -71,7 +71,7 @@ impl Mine<'_> {
         match (self, row) {
             (Mine::There | Mine::Perhaps, _) => Ok(()),
             (Mine::Exactly(mine) | Mine::Unless(mine), theirs) => same("it", mine, theirs),
-            (Mine::Spec(mine), Row::Spec(theirs)) => same("it", *mine, theirs),
+            (Mine::Spec(mine), Row::Born(theirs, _)) => same("it", *mine, theirs),
             (Mine::Attempt(mine), Row::Attempt(theirs)) => same("it", *mine, theirs),
             (Mine::Log(mine), Row::Log(theirs)) => same("it", *mine, theirs),
             (Mine::Reason(mine), Row::Reason(theirs)) => same("it", *mine, theirs),
