@@ -10,6 +10,7 @@ use crate::{
     codec::{self, Format},
     queue::{
         State,
+        birth::Birth,
         command::{
             Advance, CancelHow, Claim, Definition, Free, Key, LeaseAction, LeaseItem, PoolChange, Report,
             ScheduleChange, SettingsChange, Slot, Wanted, WorkerChange,
@@ -224,6 +225,8 @@ async fn fill(leader: &Node) {
         Command::Cancel { ids: vec![JobId(6)], how: CancelHow::AfterOp, reason: None },
         Command::Archive { ids: vec![JobId(2)] },
         Command::Bury { ids: vec![JobId(8)], reason: None },
+        // It says all there is, and has a row of its own only once it has changed.
+        Command::Priority { ids: vec![JobId(5)], priority: Priority(4) },
         Command::Pause { queue: Some("q".into()), paused: true },
         Command::Pool(PoolChange { size: Some(2), active: Some(true), queues: Some(vec!["far".into()]) }),
         Command::Settings(SettingsChange {
@@ -250,6 +253,11 @@ async fn fill(leader: &Node) {
 fn fields(node: &Node) -> BTreeMap<String, bool> {
     let mut fields = BTreeMap::new();
     for (_, row) in rows(node) {
+        // What a schedule's jobs are is of the type of what a job is.
+        let row = match row {
+            Row::Spec(spec) => Row::Born(spec, Birth::default()),
+            other => other,
+        };
         look_into(String::new(), &serde_json::to_value(row).expect("a row is plain data"), &mut fields);
     }
     fields
