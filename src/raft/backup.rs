@@ -39,6 +39,9 @@ use crate::{
 /// How long a snapshot that is being built is waited for before another one is asked for, which does nothing while one is.
 const SNAPSHOT_ATTEMPT: Duration = Duration::from_millis(500);
 
+/// How long the snapshot of a backup may be written: as long as the largest state needs on a slow disk.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
+
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupSummary {
@@ -72,7 +75,7 @@ pub struct Backup {
 pub enum BackupError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the snapshot did not come about before the deadline: {0}")]
+    #[error("the snapshot did not come about: {0}")]
     Snapshot(#[from] MembershipError),
     #[error("the snapshot cannot be read: {0}")]
     Io(#[from] std::io::Error),
@@ -244,9 +247,9 @@ impl Inner {
     }
 
     /// The current snapshot, which reaches at least to `index`.
-    pub(super) async fn backup(&self, index: u64, deadline: Instant) -> Result<Backup, BackupError> {
+    pub(super) async fn backup(&self, index: u64) -> Result<Backup, BackupError> {
         if self.metrics().snapshot.index() < Some(index) {
-            self.snapshot_reaching(index, deadline).await?;
+            self.snapshot_reaching(index, Instant::now() + SNAPSHOT_PATIENCE).await?;
         }
         let snapshots = std::sync::Arc::clone(&self.snapshots);
         let current =

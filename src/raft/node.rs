@@ -34,10 +34,10 @@ use super::{
     peer::Peers,
     reads::{self, Consistency, ReadError, ReadIndexes},
     replica::{AppliedBatch, Reading, Replica},
-    restore::{Incoming, RestoreError, RestoreOptions, Restored},
+    restore::{RestoreError, RestoreOptions, Restored},
     room::has_room,
     rpc,
-    snapshot::Snapshots,
+    snapshot::{Incoming, Snapshots},
     state_machine::StateMachine,
     state_rows,
     status::{Leadership, Role, Space, Status},
@@ -378,13 +378,14 @@ impl Node {
         Ok(applied)
     }
 
-    /// A snapshot to take away, as fresh as `consistency` says.
+    /// A snapshot to take away, as fresh as `consistency` says. It is written for as long as its size needs; `deadline` is
+    /// that of the read it begins with.
     ///
     /// # Errors
-    /// No leader confirmed it, or no snapshot was finished, before `deadline`.
+    /// No leader confirmed it before `deadline`, or the node stops before the snapshot is finished.
     pub async fn backup(&self, consistency: Consistency, deadline: Instant) -> Result<Backup, BackupError> {
         let index = self.view(consistency, 0, deadline).await?.look(|reading| reading.index());
-        self.inner.backup(index, deadline).await
+        self.inner.backup(index).await
     }
 
     /// Writes a backup that arrives in pieces down; it is looked at by [`Node::restore`].
@@ -423,6 +424,8 @@ impl Node {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end in order");
         }
+        // Behind Raft, which would take what is given up for a fault.
+        self.inner.snapshots.end().await;
         self.cancel.cancel();
         self.tasks.close();
         self.tasks.wait().await;

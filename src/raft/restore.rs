@@ -22,7 +22,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -42,7 +42,7 @@ use super::{
     membership::MembershipError,
     message::{Envelope, Invitation},
     replica::{Applied, Hot},
-    snapshot::{Snapshot, SnapshotFile, Snapshots, fill},
+    snapshot::{Incoming, Snapshot, SnapshotFile, Snapshots},
     snapshot_file::{self, Header, SnapshotError},
     state_rows::{StoredRows, put_changes},
     stop::StopReason,
@@ -118,17 +118,6 @@ pub enum RestoreError {
     Failed(String),
 }
 
-/// A file of a node's own that goes with this value, unless it got another name meanwhile.
-#[derive(Debug)]
-pub struct Incoming(PathBuf);
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        // It was installed, or is of no use; if it stays, the next start removes it.
-        drop(std::fs::remove_file(&self.0));
-    }
-}
-
 /// Where the new timeline begins, and with whom.
 struct Founding {
     cluster: ClusterId,
@@ -155,8 +144,8 @@ impl Inner {
         &self,
         pieces: impl Stream<Item = io::Result<Bytes>>,
     ) -> Result<Incoming, RestoreError> {
-        let incoming = Incoming(self.snapshots.incoming());
-        self.write_pieces(&incoming.0, pieces).await.map_err(RestoreError::Receiving)?;
+        let incoming = self.snapshots.incoming();
+        self.write_pieces(incoming.path(), pieces).await.map_err(RestoreError::Receiving)?;
         Ok(incoming)
     }
 
@@ -176,7 +165,7 @@ impl Inner {
         options: RestoreOptions,
     ) -> Result<Restored, RestoreError> {
         let _changing = self.changing.try_lock().map_err(|_| MembershipError::Busy)?;
-        let path = backup.0.clone();
+        let path = backup.path().to_path_buf();
         let summary = blocking(move || Ok(examine(&path, &mut |_| {})?)).await?;
         self.has_space(summary.bytes)?;
         let restoration = restoration(&summary, options, WallMs(self.options.clock.wall_ms()))?;
@@ -221,7 +210,7 @@ impl Inner {
 
     /// The point of no return.
     async fn install_founding(&self, header: &Header, file: &Incoming) -> Result<(), RestoreError> {
-        let snapshot = SnapshotFile::open(file.0.clone()).map_err(failed)?;
+        let snapshot = SnapshotFile::open(file.path().to_path_buf()).map_err(failed)?;
         let snapshot = Snapshot { meta: header.meta(), snapshot };
         let vote = Vote::new_committed(FOUNDING_TERM, NOBODY);
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
@@ -275,7 +264,7 @@ impl Snapshots {
         let store = self.scratch_store().map_err(failed)?;
         // Whatever becomes of this: its directory goes with it.
         store.supersede();
-        fill(&store, &backup.0)?;
+        self.fill(&store, backup.path())?;
         drop(backup);
         let store = Arc::new(store);
         let mut hot = Hot::load(Arc::clone(&store), self.replica.knows).map_err(failed)?;
@@ -298,9 +287,12 @@ impl Snapshots {
         };
         applied.put(&mut batch);
         store.write(batch, Synced::No).map_err(failed)?;
-        let file = Incoming(self.incoming());
-        let header = snapshot_file::write(&file.0, founding.cluster, &store.pin())?;
-        Ok((header, file, leases_ended))
+        let incoming = self.incoming();
+        // At once: nobody is served beside it.
+        let mut file = std::fs::File::create(incoming.path()).map_err(SnapshotError::Io)?;
+        let header = snapshot_file::write(&mut file, founding.cluster, &store.pin())?;
+        file.sync_all().map_err(SnapshotError::Io)?;
+        Ok((header, incoming, leases_ended))
     }
 }
 

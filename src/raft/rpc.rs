@@ -177,15 +177,9 @@ async fn receive_snapshot(
     body: &mut Body<'_>,
     inner: &Arc<Inner>,
 ) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
-    let path = inner.snapshots.incoming();
-    let received = receive_file(body, &path).await;
-    let installed = match received {
-        Ok(prologue) => install(inner, prologue, &path).await,
-        Err(error) => Err(failed(error)),
-    };
-    // What was installed has another name by now; the rest is of no use.
-    drop(tokio::fs::remove_file(&path).await);
-    installed
+    let incoming = inner.snapshots.incoming();
+    let prologue = receive_file(body, incoming.path()).await.map_err(failed)?;
+    install(inner, prologue, incoming.path()).await
 }
 
 async fn install(

@@ -13,12 +13,15 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream};
 use openraft::storage::RaftSnapshotBuilder;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     apply::Applier,
     replica::{Hot, Replica},
     snapshot_file::{self, Header, SnapshotError},
     state_rows::FAMILIES,
+    steady_file::SteadyFile,
+    stop::node_stops,
     types::{LogId, SnapshotMeta, TypeConfig},
 };
 use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, Store, Synced};
@@ -49,7 +52,14 @@ pub struct Snapshots {
     /// How far the current snapshot reaches, as far as this process wrote it.
     kept: Mutex<Option<LogId>>,
     incoming: AtomicU64,
+    /// What is built or installed now, and how it hears that the node stops.
+    work: TaskTracker,
+    stopping: CancellationToken,
 }
+
+/// A file of a node's own that goes with this value, unless it got another name meanwhile.
+#[derive(Debug)]
+pub struct Incoming(PathBuf);
 
 pub struct Builder {
     snapshots: Arc<Snapshots>,
@@ -104,7 +114,16 @@ impl Snapshots {
             state_name: Mutex::new(state_name),
             kept: Mutex::default(),
             incoming: AtomicU64::new(0),
+            work: TaskTracker::new(),
+            stopping: CancellationToken::new(),
         }
+    }
+
+    /// Gives up what is built or installed, and returns once nothing of it uses a store any longer.
+    pub async fn end(&self) {
+        self.stopping.cancel();
+        self.work.close();
+        self.work.wait().await;
     }
 
     /// Pins the state as it is now, between two chunks of apply.
@@ -115,9 +134,9 @@ impl Snapshots {
     }
 
     /// A new file for a snapshot that is being received or built.
-    pub fn incoming(&self) -> PathBuf {
+    pub fn incoming(&self) -> Incoming {
         let number = self.incoming.fetch_add(1, Ordering::Relaxed);
-        self.data.snapshots().join(format!("incoming-{}-{number}", std::process::id()))
+        Incoming(self.data.snapshots().join(format!("incoming-{}-{number}", std::process::id())))
     }
 
     /// The last finished snapshot.
@@ -164,14 +183,14 @@ impl Snapshots {
     pub async fn install(self: &Arc<Self>, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
         let reach = meta.last_log_id;
         let (this, meta, path) = (Arc::clone(self), meta.clone(), file.path);
-        let loading = tokio::task::spawn_blocking(move || {
+        let loading = self.work.spawn_blocking(move || {
             let hot = this.load(&meta, &path)?;
             Ok::<_, io::Error>((hot, path))
         });
         let (hot, path) = loading.await.map_err(io::Error::other)??;
         self.applier.replace(hot).await?;
         let this = Arc::clone(self);
-        tokio::task::spawn_blocking(move || this.keep(&path, reach)).await.map_err(io::Error::other)?.map(drop)
+        self.work.spawn_blocking(move || this.keep(&path, reach)).await.map_err(io::Error::other)?.map(drop)
     }
 
     fn load(&self, meta: &SnapshotMeta, path: &Path) -> io::Result<Hot> {
@@ -182,7 +201,7 @@ impl Snapshots {
         identity.cluster =
             identity.cluster.or(Some(snapshot_file::read_header(path).map_err(io::Error::other)?.cluster));
         let store = self.data.create_state(next, &identity, FAMILIES)?;
-        let header = fill(&store, path).map_err(io::Error::other)?;
+        let header = self.fill(&store, path).map_err(io::Error::other)?;
         if header.meta() != *meta {
             return Err(io::Error::other("the snapshot's rows are not at the index it was sent for"));
         }
@@ -191,6 +210,26 @@ impl Snapshots {
         self.data.point_at(next)?;
         *state_name = next;
         Ok(hot)
+    }
+
+    /// Puts the rows of a file into an empty store.
+    pub(super) fn fill(&self, store: &Store, path: &Path) -> Result<Header, SnapshotError> {
+        let (mut batch, mut bytes) = (Batch::new(), 0);
+        let write = |batch: Batch| store.write(batch, Synced::No).map_err(io_error);
+        let (header, _) = snapshot_file::read(path, &mut |family, key, value| {
+            batch.put(family, key, value);
+            bytes += key.len() + value.len();
+            if bytes < INSTALL_BATCH_BYTES {
+                return Ok(());
+            }
+            if self.stopping.is_cancelled() {
+                return Err(node_stops().into());
+            }
+            bytes = 0;
+            write(std::mem::take(&mut batch))
+        })?;
+        write(batch)?;
+        Ok(header)
     }
 
     /// An empty state store that takes no part in anything; the next start would remove what is left of it.
@@ -218,13 +257,15 @@ impl Snapshots {
     }
 
     fn build(&self, pinned: &Pinned) -> io::Result<Snapshot> {
-        let path = self.incoming();
-        let header = snapshot_file::write(&path, self.cluster(), pinned).map_err(io::Error::other)?;
+        let incoming = self.incoming();
+        let mut file = SteadyFile::new(File::create(incoming.path())?, self.stopping.clone());
+        let header = snapshot_file::write(&mut file, self.cluster(), pinned).map_err(io::Error::other)?;
+        file.sync_all()?;
         // The rule that makes a state store without a write-ahead log safe: the log is only cut behind a snapshot, and
         // a snapshot only counts once everything it holds is in the store's own files.
         pinned.store().flush()?;
         let meta = header.meta();
-        let snapshot = self.keep(&path, meta.last_log_id)?;
+        let snapshot = self.keep(incoming.path(), meta.last_log_id)?;
         Ok(Snapshot { meta, snapshot })
     }
 
@@ -247,34 +288,35 @@ impl Snapshots {
     }
 }
 
+impl Incoming {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // It was installed or kept, or is of no use; if it stays, the next start removes it.
+        drop(fs::remove_file(&self.0));
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let pinned = self.pinned.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
         let snapshots = Arc::clone(&self.snapshots);
-        let building = tokio::task::spawn_blocking(move || snapshots.build(&pinned));
-        let snapshot = building.await.map_err(io::Error::other)??;
+        let building = self.snapshots.work.spawn_blocking(move || snapshots.build(&pinned));
+        let built = building.await.map_err(io::Error::other)?;
+        let snapshot = built.inspect_err(|error| match self.snapshots.stopping.is_cancelled() {
+            true => tracing::info!("snapshot given up: the node stops"),
+            false => tracing::error!(%error, "snapshot not built"),
+        })?;
         self.snapshots.replica.snapshot_covers(self.bytes_before);
         tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot built");
         Ok(snapshot)
     }
-}
-
-pub(super) fn fill(store: &Store, path: &Path) -> Result<Header, SnapshotError> {
-    let (mut batch, mut bytes) = (Batch::new(), 0);
-    let write = |batch: Batch| store.write(batch, Synced::No).map_err(io_error);
-    let (header, _) = snapshot_file::read(path, &mut |family, key, value| {
-        batch.put(family, key, value);
-        bytes += key.len() + value.len();
-        if bytes < INSTALL_BATCH_BYTES {
-            return Ok(());
-        }
-        bytes = 0;
-        write(std::mem::take(&mut batch))
-    })?;
-    write(batch)?;
-    Ok(header)
 }
 
 fn io_error(error: StorageError) -> SnapshotError {

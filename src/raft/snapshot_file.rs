@@ -23,7 +23,6 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     replica::{Applied, AppliedV1},
     state_rows::{self, FAMILIES},
-    steady_file::SteadyFile,
     types::SnapshotMeta,
 };
 use crate::{
@@ -80,16 +79,16 @@ impl Header {
     }
 }
 
-/// Writes the pinned view to `path` and syncs it.
-pub fn write(path: &Path, cluster: ClusterId, pinned: &Pinned) -> Result<Header, SnapshotError> {
+/// Writes the pinned view to a file, which the caller syncs.
+pub fn write(out: impl Write, cluster: ClusterId, pinned: &Pinned) -> Result<Header, SnapshotError> {
     let header = Header { cluster, applied: applied(pinned)? };
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, SteadyFile::new(File::create(path)?));
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     out.write_all(MAGIC)?;
     write_frame(&mut out, &codec::encode(Format::SNAPSHOT, &header))?;
     let trailer = write_rows(&mut out, pinned)?;
     write_frame(&mut out, &[])?;
     write_frame(&mut out, &codec::encode(Format::TRAILER, &trailer))?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    out.flush()?;
     Ok(header)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Writing the whole state costs others in two ways. It takes a core for seconds: so it rests between stretches. And it leaves
 //! hundreds of megabytes in the page cache, which the log's next fsync would have to wait for: so each stretch is on the disk
-//! before the next is begun.
+//! before the next is begun. A node that stops does not wait for the end of it: the next write fails.
 
 use std::{
     fs::File,
@@ -10,6 +10,10 @@ use std::{
     os::fd::AsRawFd,
     time::{Duration, Instant},
 };
+
+use tokio_util::sync::CancellationToken;
+
+use super::stop::node_stops;
 
 /// Bytes between two rests.
 const STRETCH_BYTES: u64 = 1 << 20;
@@ -23,11 +27,12 @@ pub struct SteadyFile {
     written: u64,
     stretch: u64,
     since: Instant,
+    stopping: CancellationToken,
 }
 
 impl SteadyFile {
-    pub fn new(file: File) -> Self {
-        Self { file, written: 0, stretch: 0, since: Instant::now() }
+    pub fn new(file: File, stopping: CancellationToken) -> Self {
+        Self { file, written: 0, stretch: 0, since: Instant::now(), stopping }
     }
 
     pub fn sync_all(&self) -> io::Result<()> {
@@ -53,6 +58,9 @@ impl SteadyFile {
 
 impl Write for SteadyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stopping.is_cancelled() {
+            return Err(node_stops());
+        }
         let count = self.file.write(bytes)?;
         self.written += count as u64;
         self.stretch += count as u64;
@@ -75,12 +83,22 @@ mod tests {
     fn steady_file_holds_what_was_written() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file");
-        let mut file = SteadyFile::new(File::create(&path).expect("made"));
+        let mut file = SteadyFile::new(File::create(&path).expect("made"), CancellationToken::new());
         let piece: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         for _ in 0..11 {
             file.write_all(&piece).expect("written");
         }
         file.sync_all().expect("synced");
         assert_eq!(std::fs::read(&path).expect("read"), piece.repeat(11));
+    }
+
+    #[test]
+    fn steady_file_of_a_node_that_stops_takes_no_more() {
+        let stopping = CancellationToken::new();
+        let mut file = SteadyFile::new(tempfile::tempfile().expect("a file"), stopping.clone());
+        file.write_all(b"begun").expect("written");
+        stopping.cancel();
+        let error = file.write_all(b"more").expect_err("the node stops");
+        assert_eq!(error.to_string(), "the node stops");
     }
 }

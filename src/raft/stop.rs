@@ -1,6 +1,6 @@
 //! How a node stops itself: the first reason counts, and whoever owns the process acts on it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -67,6 +67,11 @@ impl Stop {
     pub fn is_set(&self) -> bool {
         self.0.borrow().is_some()
     }
+}
+
+/// What becomes of file work that is under way when the node ends: no fault, and told as none.
+pub fn node_stops() -> io::Error {
+    io::Error::other("the node stops")
 }
 
 impl Default for Stop {

@@ -30,7 +30,7 @@ use crate::{
 /// What a browser does not send to another origin without asking first.
 const MEDIA_TYPE: &str = "application/octet-stream";
 
-/// A snapshot of this node that is as fresh as a read.
+/// A snapshot of this node that is as fresh as a read. The request's deadline is that of the read: the rest takes its time.
 pub async fn backup(call: Call) -> Result<Response, Failure> {
     let context = &call.context;
     let Backup { index, file } =

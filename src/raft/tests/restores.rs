@@ -6,7 +6,7 @@ use crate::{
         command::{Claim, LeaseAction, LeaseItem, Wanted},
         ids::LeaseId,
     },
-    raft::restore::{Incoming, RestoreError, RestoreOptions},
+    raft::restore::{RestoreError, RestoreOptions},
 };
 
 pub const PAUSED: RestoreOptions = RestoreOptions { after_job: None, paused: true };
@@ -103,6 +103,16 @@ async fn restore_paused_gives_no_work_until_it_is_resumed() {
     assert_eq!(submitted(&leader.propose(submit(10), soon()).await.expect("commits")), JobId(78));
     old.shutdown().await;
     new.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_is_not_cut_off_by_the_deadline_of_the_read_it_begins_with() {
+    let cluster = Cluster::formed(1, RaftOptions::test()).await;
+    let leader = cluster.leader().await;
+    let job = leader.propose(submit(10), soon()).await.expect("commits");
+    let backup = leader.backup(Consistency::Local, Instant::now()).await.expect("taken, though that is over at once");
+    assert!(backup.index >= job.index);
+    cluster.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,6 +84,36 @@ async fn snapshot_that_is_older_than_the_current_one_does_not_replace_it() {
     cluster.shutdown().await;
 }
 
+/// Submits one job with a body of `bytes`.
+fn bulky(bytes: usize) -> Request {
+    let op = OpSpec::new("print", Payload::Text("b".repeat(bytes).into()));
+    request(Command::Submit { jobs: vec![Ok(Arc::new(Spec::of_ops(vec![op])))], atomic: false })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_under_way_when_the_node_stops_is_given_up_without_a_trace() {
+    let mut cluster = Cluster::formed(1, RaftOptions { snapshot_bytes: 1 << 40, ..RaftOptions::test() }).await;
+    let leader = cluster.leader().await;
+    let mut job = JobId(0);
+    for _ in 0..48 {
+        job = submitted(&leader.propose(bulky(1_000_000), soon()).await.expect("commits"));
+    }
+    let mut builder = leader.inner().snapshots.builder();
+    drop(leader);
+    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    let directory = cluster.directory(1).join("snapshot");
+    let files = || std::fs::read_dir(&directory).expect("reads").flatten();
+    until("it is written", async || files().any(|file| file.metadata().is_ok_and(|file| file.len() > 0))).await;
+    cluster.halt(1).await;
+    let given_up = building.await.expect("no panic").expect_err("the node stopped");
+    assert_eq!(given_up.to_string(), "the node stops");
+    assert_eq!(files().count(), 0, "nothing is left of it");
+    cluster.restart(1).await;
+    let view = cluster.leader().await.view(Consistency::Linearizable, 0, soon()).await.expect("reads");
+    assert!(view.look(|reading| live_jobs(reading.rows())).contains(&job));
+    cluster.shutdown().await;
+}
+
 /// A state store with rows in several families, and a snapshot of it.
 type Row = (Family, Vec<u8>, Vec<u8>);
 
@@ -101,7 +131,8 @@ fn snapshot_of_some_rows(directory: &TempDir) -> (PathBuf, Vec<Row>) {
     stores.state.write(batch, Synced::No).expect("writes");
     let pinned: Pinned = stores.state.pin();
     let path = directory.path().join("snapshot").join("some.snapshot");
-    snapshot_file::write(&path, ClusterId(7), &pinned).expect("writes");
+    let file = std::fs::File::create(&path).expect("makes");
+    snapshot_file::write(file, ClusterId(7), &pinned).expect("writes");
     (path, rows)
 }
 
