@@ -7,6 +7,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, Method, header},
 };
+use futures::{FutureExt, TryFutureExt};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::{
     Front,
     context::{Away, Context},
     failure::Failure,
+    forward::passed_on,
 };
 use crate::{
     api,
@@ -43,20 +45,12 @@ pub struct Call {
 impl FromRequest<Arc<Front>> for Call {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, front: &Arc<Front>) -> Result<Self, Failure> {
-        let (parts, body) = request.into_parts();
-        let context = Context::read(&parts.method, &parts.uri, &parts.headers)?;
-        let body = read_body(&context, &parts.headers, body).await?;
-        check_media_type(&parts.method, &parts.headers, &body)?;
-        front.await_token(&context).await?;
-        Ok(Self { front: Arc::clone(front), context, headers: parts.headers, body })
+    fn from_request(request: Request, front: &Arc<Front>) -> impl Future<Output = Result<Self, Failure>> + Send {
+        Self::read(request, Arc::clone(front))
     }
 }
 
-async fn read_body(context: &Context, headers: &HeaderMap, mut body: axum::body::Body) -> Result<Bytes, Failure> {
-    if is_announced_too_large(headers) {
-        return Err(too_large());
-    }
+async fn read_body(context: &Context, mut body: axum::body::Body) -> Result<Bytes, Failure> {
     let collected = tokio::time::timeout_at(context.deadline, Limited::new(&mut body, BODY_BYTES_MAX).collect());
     match collected.await {
         Err(_) => Err(Failure::new("timeout", "the request's body did not arrive by its deadline")),
@@ -103,6 +97,23 @@ fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Resul
 }
 
 impl Call {
+    /// Takes a request apart before it waits for the body, or it would be held twice.
+    pub fn read(request: Request, front: Arc<Front>) -> impl Future<Output = Result<Self, Failure>> + Send {
+        let (parts, body) = request.into_parts();
+        let context = Context::read(&parts.method, &parts.uri, &parts.headers);
+        let headers = parts.headers;
+        async move {
+            let context = context?;
+            if is_announced_too_large(&headers) {
+                return Err(too_large());
+            }
+            let body = read_body(&context, body).await?;
+            check_media_type(context.method(), &headers, &body)?;
+            front.await_token(&context).await?;
+            Ok(Self { front, context, headers, body })
+        }
+    }
+
     /// The body, strictly.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         Ok(api::decode(&self.body)?)
@@ -135,35 +146,37 @@ impl Call {
     }
 
     /// Puts a command into the log and waits until it is applied. A refusal of the whole call is a failure.
-    pub async fn propose(&self, command: Command) -> Result<Committed, Failure> {
+    pub fn propose(&self, command: Command) -> impl Future<Output = Result<Committed, Failure>> {
         let key = self.context.key(&self.body);
-        let committed = self.propose_keyed(key, command, self.context.deadline).await?;
-        match committed.answer {
-            Answer::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(committed),
-        }
+        self.propose_keyed(key, command, self.context.deadline).map(|committed| match committed? {
+            Committed { answer: Answer::Refused(refusal), .. } => Err(refusal.into()),
+            committed => Ok(committed),
+        })
     }
 
-    pub async fn propose_keyed(
+    pub fn propose_keyed(
         &self,
         key: Option<Key>,
         command: Command,
         deadline: Instant,
-    ) -> Result<Committed, Failure> {
+    ) -> impl Future<Output = Result<Committed, Failure>> {
         let proposal = Proposal { principal: Arc::clone(&self.context.principal), key, command };
-        match self.front.node.propose(proposal, deadline).await {
-            Ok(committed) => Ok(committed),
-            Err(ProposeError::NotLeader { leader: Some(leader) }) => {
-                let leader = LeaderInfo { id: leader.id, api: leader.member.api };
-                Err(self.elsewhere(leader).await)
+        let proposed = self.front.node.propose(proposal, deadline);
+        proposed.or_else(|error| self.not_committed(error).map(Err))
+    }
+
+    async fn not_committed(&self, error: ProposeError) -> Failure {
+        match error {
+            ProposeError::NotLeader { leader: Some(leader) } => {
+                Box::pin(self.elsewhere(LeaderInfo { id: leader.id, api: leader.member.api })).await
             }
-            Err(ProposeError::NotLeader { leader: None } | ProposeError::Deadline) => Err(Failure::no_leader()),
-            Err(ProposeError::Unknown) => Err(Failure::outcome_unknown()),
-            Err(ProposeError::Busy) => Err(Failure::busy()),
-            Err(ProposeError::NoSpace) => Err(Failure::new(
+            ProposeError::NotLeader { leader: None } | ProposeError::Deadline => Failure::no_leader(),
+            ProposeError::Unknown => Failure::outcome_unknown(),
+            ProposeError::Busy => Failure::busy(),
+            ProposeError::NoSpace => Failure::new(
                 "no_space",
                 "a majority of the nodes has too little disk space; delete old jobs or add space",
-            )),
+            ),
         }
     }
 
@@ -179,12 +192,18 @@ impl Call {
     pub async fn elsewhere(&self, leader: LeaderInfo) -> Failure {
         match self.context.away {
             Away::Refuse => Failure::no_leader(),
-            Away::Redirect => Failure::Elsewhere { leader, path: self.context.path_and_query().to_owned() },
+            Away::Redirect => Failure::Elsewhere { leader, path: self.context.path.to_string() },
             Away::Forward => match self.front.forwarder.forward(self, &leader).await {
                 Ok(response) => Failure::Answered(Box::new(response)),
                 Err(failure) => failure,
             },
         }
+    }
+
+    /// Before a long wait: what arrived lies in the buffer that the connection read it into, and would hold all of it.
+    pub fn let_go_of_buffer(&mut self) {
+        self.body = Bytes::copy_from_slice(&self.body);
+        self.headers = passed_on(&self.headers);
     }
 
     /// One pinned view of the whole state, as fresh as the request asks for.

@@ -47,9 +47,10 @@ pub struct Context {
     /// What to do with a write that only the leader can take.
     pub away: Away,
     pub principal: Arc<str>,
+    /// As the request names it, with its query.
+    pub path: Box<str>,
     key: Option<(Arc<str>, u64)>,
     method: Method,
-    pub uri: Uri,
 }
 
 /// What a follower does with a write.
@@ -77,7 +78,7 @@ impl Context {
             principal: principal(text(headers, USER)?)?,
             key: text(headers, KEY)?.map(key).transpose()?,
             method: method.clone(),
-            uri: uri.clone(),
+            path: uri.path_and_query().map_or("/", |path| path.as_str()).into(),
         })
     }
 
@@ -87,14 +88,10 @@ impl Context {
         let mut digest = Xxh3::new();
         digest.update(self.method.as_str().as_bytes());
         digest.update(b" ");
-        digest.update(self.path_and_query().as_bytes());
+        digest.update(self.path.as_bytes());
         digest.update(b"\n");
         digest.update(body);
         Some(Key { name, number, digest: digest.digest128() })
-    }
-
-    pub fn path_and_query(&self) -> &str {
-        self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
     pub fn method(&self) -> &Method {

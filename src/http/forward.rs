@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, Request},
     response::Response,
 };
 use http_body_util::Full;
@@ -48,16 +48,21 @@ impl Forwarder {
         let left = call.context.deadline.saturating_duration_since(Instant::now()).as_millis();
         let mut request = Request::builder()
             .method(call.context.method().clone())
-            .uri(format!("http://{}{}", leader.api, call.context.path_and_query()))
+            .uri(format!("http://{}{}", leader.api, call.context.path))
             .header(context::FORWARDED, self.id)
             .header(context::TIMEOUT, left.max(1).to_string())
             .body(Full::new(call.body.clone()))
             .map_err(|_| Failure::internal())?;
-        for name in PASSED_ON {
-            if let Some(value) = call.headers.get(name) {
-                request.headers_mut().insert(name, HeaderValue::clone(value));
-            }
-        }
+        request.headers_mut().extend(passed_on(&call.headers));
         Ok(request)
     }
+}
+
+/// Copies of what the leader must be told, which share nothing with what arrived.
+pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let copied = |name| {
+        let value = HeaderValue::from_bytes(headers.get(name)?.as_bytes()).ok()?;
+        Some((HeaderName::from_static(name), value))
+    };
+    PASSED_ON.into_iter().filter_map(copied).collect()
 }

@@ -107,7 +107,8 @@ impl Front {
             return Err(Failure::new("gone", "raftq-min-index is of another cluster; ask without it"));
         }
         if *index > self.applied() {
-            self.view(Consistency::Local, *index, context.deadline).await?;
+            // Boxed: hardly any request waits here, and each would have room for it.
+            Box::pin(self.view(Consistency::Local, *index, context.deadline)).await?;
         }
         Ok(())
     }

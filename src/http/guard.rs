@@ -8,12 +8,15 @@ use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{FromRequest, MatchedPath, Request},
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use futures::FutureExt;
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{Either, ready},
+};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
@@ -49,29 +52,33 @@ pub enum Hot {
 pub const HOT: [(&str, Hot); 3] = [("/v1/jobs", Hot::Submit), ("/v1/claim", Hot::Claim), ("/v1/leases", Hot::Leases)];
 
 impl Door {
-    pub async fn answer(self, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+    /// Put together of futures, not as `async fn`: that has room for what it is given twice, in each of ten thousand requests
+    /// that wait.
+    pub fn answer(
+        self,
+        request: hyper::Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send {
         let (began, front, request) = (Instant::now(), Arc::clone(&self.front), request.map(Body::new));
         let hot = hot(&request);
-        let mut response = match check_origin(&front, request.uri(), request.headers()) {
-            Err(failure) => failure.into_response(),
-            Ok(()) => self.dispatch(hot, request).await,
+        let answer = match check_origin(&front, request.uri(), request.headers()) {
+            Err(failure) => Either::Left(ready(failure.into_response())),
+            Ok(()) => Either::Right(self.dispatch(hot, request)),
         };
-        stamp(&front, &mut response);
-        let cold = response.extensions_mut().remove::<MatchedPath>();
-        let route = hot.map(|(path, _)| path).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
-        front.metrics.answered(route, response.status().as_u16(), began.elapsed());
-        Ok(response)
+        answer.map(move |mut response| {
+            stamp(&front, &mut response);
+            let cold = response.extensions_mut().remove::<MatchedPath>();
+            let route = hot.map(|(path, _)| path).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
+            front.metrics.answered(route, response.status().as_u16(), began.elapsed());
+            Ok(response)
+        })
     }
 
-    async fn dispatch(self, hot: Option<(&'static str, Hot)>, request: Request) -> Response {
-        let Some((path, hot)) = hot else { return self.router.call(request).await.into_response() };
-        caught(path, async {
-            match Call::from_request(request, &self.front).await {
-                Ok(call) => hot.answer(call).await.into_response(),
-                Err(failure) => failure.into_response(),
-            }
-        })
-        .await
+    fn dispatch(self, hot: Option<(&'static str, Hot)>, request: Request) -> impl Future<Output = Response> + Send {
+        let Some((path, hot)) = hot else {
+            return Either::Left(self.router.call(request).map(IntoResponse::into_response));
+        };
+        let answer = Call::read(request, self.front).and_then(move |call| hot.answer(call));
+        Either::Right(caught(path, answer.map(IntoResponse::into_response)))
     }
 }
 
@@ -103,10 +110,12 @@ pub async fn note_route(request: Request, next: Next) -> Response {
 }
 
 /// A handler that panics has answered 500; the panic hook has logged where and why.
-async fn caught(route: &str, answer: impl Future<Output = Response>) -> Response {
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(route, "a handler panicked");
-        Failure::internal().into_response()
+fn caught(route: &str, answer: impl Future<Output = Response>) -> impl Future<Output = Response> {
+    AssertUnwindSafe(answer).catch_unwind().map(move |answered| {
+        answered.unwrap_or_else(|_| {
+            tracing::error!(route, "a handler panicked");
+            Failure::internal().into_response()
+        })
     })
 }
 
@@ -177,6 +186,18 @@ mod tests {
             assert!(!is_known_host(host, &names), "{host}");
         }
     }
+
+    /// The bytes of what a call gives, without a call.
+    fn bytes_of_given<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn request_that_waits_is_small() {
+        let bytes = bytes_of_given(Door::answer);
+        assert!(bytes <= 4 << 10, "{bytes} bytes, in each of ten thousand that wait");
+    }
+
     #[tokio::test]
     async fn panic_of_a_handler_is_an_answer() {
         let response = caught("/v1/jobs", async { panic!("as a handler might") }).await;

@@ -1,12 +1,12 @@
 //! The listener: HTTP/1 and HTTP/2 on one port, bounded, and ended in order.
 
-use std::time::Duration;
+use std::{io, pin::Pin, time::Duration};
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -19,6 +19,10 @@ use super::guard::Door;
 const CONNECTIONS_MAX: usize = 16_384;
 /// Requests under way in one HTTP/2 connection.
 const STREAMS_MAX: u32 = 4_096;
+/// What an HTTP/2 connection begins with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at less than that; it comes in one piece.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// A client that has not sent a whole head by then is not going to.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take to end at shutdown.
@@ -64,11 +68,57 @@ async fn connection(stream: TcpStream, door: Door, shutdown: CancellationToken, 
         tracing::debug!(%error, "connection was gone at once");
         return;
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
-    let served =
-        builder.serve_connection(TokioIo::new(stream), service_fn(move |request| door.clone().answer(request)));
+    let beginning = tokio::select! {
+        beginning = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)) => beginning,
+        () = shutdown.cancelled() => return,
+    };
+    match beginning {
+        // Boxed: it takes more than the other, of which there may be ten thousand.
+        Ok(Ok(true)) => Box::pin(serve_http2(stream, door, shutdown)).await,
+        Ok(Ok(false)) => serve_http1(stream, door, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%error, "connection was gone at once"),
+        Err(_) => tracing::debug!("nothing was asked"),
+    }
+    drop(permit);
+}
+
+/// By a client's first bytes, which stay where they are: taken out, they would be in the way of what follows, and each
+/// connection would keep a buffer of twice the size.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut bytes = [0; HTTP2_PREFACE.len()];
+    loop {
+        let begun = stream.peek(&mut bytes).await?;
+        if begun == 0 || !HTTP2_PREFACE.starts_with(&bytes[..begun]) {
+            return Ok(false);
+        }
+        if begun == HTTP2_PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+async fn serve_http1(stream: TcpStream, door: Door, shutdown: CancellationToken) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let service = service_fn(move |request| door.clone().answer(request));
+    until_end(builder.serve_connection(TokioIo::new(stream), service), |served| served.graceful_shutdown(), shutdown)
+        .await;
+}
+
+async fn serve_http2(stream: TcpStream, door: Door, shutdown: CancellationToken) {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    let service = service_fn(move |request| door.clone().answer(request));
+    until_end(builder.serve_connection(TokioIo::new(stream), service), |served| served.graceful_shutdown(), shutdown)
+        .await;
+}
+
+async fn until_end<C: Future<Output = hyper::Result<()>>>(
+    served: C,
+    end_in_order: impl FnOnce(Pin<&mut C>),
+    shutdown: CancellationToken,
+) {
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => Some(ended),
@@ -77,7 +127,7 @@ async fn connection(stream: TcpStream, door: Door, shutdown: CancellationToken, 
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            served.as_mut().graceful_shutdown();
+            end_in_order(served.as_mut());
             // What still waits then is a long poll: its client asks another node.
             tokio::time::timeout(SHUTDOWN_GRACE, served).await.unwrap_or(Ok(()))
         }
@@ -85,5 +135,32 @@ async fn connection(stream: TcpStream, door: Door, shutdown: CancellationToken, 
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What is made of two pieces of a beginning, the first of which says too little.
+    async fn made_of(first: &[u8], second: &[u8]) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
+        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+        let (stream, _) = listener.accept().await.expect("accepted");
+        let mut told = std::pin::pin!(speaks_http2(&stream));
+        client.write_all(first).await.expect("written");
+        stream.readable().await.expect("arrived");
+        assert!(futures::poll!(told.as_mut()).is_pending());
+        client.write_all(second).await.expect("written");
+        drop(client);
+        told.await.expect("readable")
+    }
+
+    #[tokio::test]
+    async fn protocol_is_told_by_its_first_bytes_in_however_many_pieces() {
+        assert!(made_of(&HTTP2_PREFACE[..1], &HTTP2_PREFACE[1..]).await);
+        assert!(made_of(&HTTP2_PREFACE[..23], &HTTP2_PREFACE[23..]).await);
+        assert!(!made_of(b"P", b"OST /v1/jobs HTTP/1.1\r\n").await);
+    }
 }

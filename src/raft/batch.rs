@@ -18,6 +18,7 @@ use std::{
     },
 };
 
+use futures::FutureExt;
 use openraft::{errors::ClientWriteError, raft::ClientWriteResult};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -98,6 +99,14 @@ struct Proposal {
 
 type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
 
+/// What a caller holds of its proposal.
+pub struct Asked {
+    answer: oneshot::Receiver<Result<Committed, ProposeError>>,
+    fate: Arc<AtomicU8>,
+    /// Until the outcome is known, so that what is on its way counts too.
+    memory: OwnedSemaphorePermit,
+}
+
 /// The callers' side.
 #[derive(Clone)]
 pub struct Proposals {
@@ -133,12 +142,11 @@ pub fn channel(inner: Arc<Inner>) -> (Proposals, Proposer) {
 }
 
 impl Proposals {
-    /// Proposes and waits until it is applied, or `deadline`.
-    pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
+    /// Puts a request in line. What waits for its outcome then is small, whatever was asked for.
+    pub fn ask(&self, request: Request) -> Result<Asked, ProposeError> {
         let encoded = codec::encode_part(&request);
         let kib = u32::try_from(encoded.len() / 1024).unwrap_or(u32::MAX) + 1;
-        // Held until the outcome is known, so that what is on its way counts too.
-        let _memory = self.memory.try_acquire_many(kib).map_err(|_| ProposeError::Busy)?;
+        let memory = Arc::clone(&self.memory).try_acquire_many_owned(kib).map_err(|_| ProposeError::Busy)?;
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { request, encoded, fate: Arc::clone(&fate), reply };
@@ -146,11 +154,18 @@ impl Proposals {
             mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
             mpsc::error::TrySendError::Closed(_) => ProposeError::NotLeader { leader: None },
         })?;
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(fate_of(&fate)),
-            Err(_) => Err(fate_of(&fate)),
-        }
+        Ok(Asked { answer, fate, memory })
+    }
+}
+
+impl Asked {
+    /// Until it is applied, or `deadline`.
+    pub fn answered_by(self, deadline: Instant) -> impl Future<Output = Result<Committed, ProposeError>> {
+        let Self { answer, fate, memory } = self;
+        timeout_at(deadline, answer).map(move |answered| {
+            drop(memory);
+            answered.ok().and_then(Result::ok).unwrap_or_else(|| Err(fate_of(&fate)))
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     apply::Applier,
-    batch::{Committed, Proposals, Proposed},
+    batch::{Committed, Proposals, ProposeError, Proposed},
     lease::LeaseClock,
     log_store::LogStore,
     message::{Envelope, Invitation, PROTOCOL, PeerRefusal, ProbeReply, Propose, Removed, StatusReply, Topic},
@@ -124,7 +124,8 @@ impl Inner {
         let Some(proposals) = self.proposals.get().filter(|_| leads) else {
             return Err(PeerRefusal::NotLeader { leader: self.leader().map(|leader| leader.id) });
         };
-        proposals.propose(question.request, deadline).await.map_err(|error| PeerRefusal::Failed(error.to_string()))
+        let failed = |error: ProposeError| PeerRefusal::Failed(error.to_string());
+        proposals.ask(question.request).map_err(failed)?.answered_by(deadline).await.map_err(failed)
     }
 
     /// Asks a member something.

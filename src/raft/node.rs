@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{
+    Stream,
+    future::{Either, ready},
+};
 use openraft::async_runtime::WatchReceiver;
 use tokio::{
     net::TcpListener,
@@ -207,15 +210,26 @@ impl Node {
     ///
     /// # Errors
     /// Each says whether it was proposed.
-    pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, ProposeError> {
+    pub fn propose(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Committed, ProposeError>> + use<> {
+        match self.may_propose(&request).and_then(|()| self.proposals.ask(request)) {
+            Ok(asked) => Either::Left(asked.answered_by(deadline)),
+            Err(error) => Either::Right(ready(Err(error))),
+        }
+    }
+
+    fn may_propose(&self, request: &Request) -> Result<(), ProposeError> {
         if self.inner.leading().is_none() {
             let leader = self.inner.leader().filter(|leader| leader.id != self.inner.options.id);
             return Err(ProposeError::NotLeader { leader });
         }
-        if !has_room(*self.inner.space.borrow(), &request.command) {
-            return Err(ProposeError::NoSpace);
+        match has_room(*self.inner.space.borrow(), &request.command) {
+            true => Ok(()),
+            false => Err(ProposeError::NoSpace),
         }
-        self.proposals.propose(request, deadline).await
     }
 
     /// Proposes here if this node leads, else at whoever does.

@@ -24,7 +24,7 @@ use crate::{
 type Grants = Vec<Result<Claimed, Refusal>>;
 
 /// Proposed at once; if it finds nothing and may wait, again whenever something became ready.
-pub async fn claim(call: Call) -> Result<Reply, Failure> {
+pub async fn claim(mut call: Call) -> Result<Reply, Failure> {
     let request: ClaimRequest = call.decode()?;
     let until = Instant::now() + Duration::from_millis(request.wait_ms);
     let waits = request.wait_ms > 0;
@@ -32,6 +32,7 @@ pub async fn claim(call: Call) -> Result<Reply, Failure> {
     match (&claim.wanted, waits) {
         (Wanted::Queues(queues), true) => {
             let queues = queues.iter().cloned().collect();
+            call.let_go_of_buffer();
             wait_for_work(&call, &claim, queues, until).await
         }
         (Wanted::Queues(_) | Wanted::Ids(_), _) => {

@@ -15,8 +15,8 @@ use crate::{
         read,
         reply::Reply,
     },
-    queue::{job::Job, refusal::Refusal, rows::Rows},
-    raft::Consistency,
+    queue::{ids::JobId, job::Job, refusal::Refusal, rows::Rows},
+    raft::{Consistency, View},
 };
 
 /// As long as a claim may wait, and for the same reason: proxies and clients give up on silence.
@@ -47,7 +47,7 @@ struct Unchanged {
     unchanged: bool,
 }
 
-pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call: Call) -> Result<Reply, Failure> {
+pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, mut call: Call) -> Result<Reply, Failure> {
     let timeout_ms = params.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
     if timeout_ms > TIMEOUT_MS_MAX {
         return Err(Failure::invalid("timeout_ms", "wait at most 60000 ms, then ask again"));
@@ -55,6 +55,7 @@ pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call
     let until = Instant::now() + Duration::from_millis(timeout_ms);
     let fields = params.fields.as_deref().map(parse_fields).transpose()?;
     let fields = fields.unwrap_or_else(|| Field::ALL.to_vec());
+    call.let_go_of_buffer();
     let waiting = call.front.hub.jobs.register(id);
     // The first look is as fresh as the request asks for; later ones follow this node's own entries.
     // Looks are boxed: what they take would otherwise be held by each request for as long as it waits.
@@ -64,15 +65,10 @@ pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call
         // Listen first, look then, so that what changes in between is heard.
         changed.as_mut().enable();
         let look = call.front.view(Consistency::Local, index, call.context.deadline.max(until));
-        let view = Box::pin(look).await?;
-        let seen = read::job(&view, id, &fields);
-        index = seen.index;
-        let Some(parts) = seen.value else { return Err(Failure::Refused(Refusal::NotFound { id })) };
-        if params.is_news(&parts.job) {
-            return Ok(params.answer(index, &*seen.rows, parts, &fields));
-        }
-        // Pinned rows would keep old data on disk for as long as it waits.
-        drop(seen.rows);
+        index = match params.look(&Box::pin(look).await?, id, &fields)? {
+            Seen::News(reply) => return Ok(reply),
+            Seen::Nothing { index } => index,
+        };
         let timed_out = tokio::time::timeout_at(until, changed).await.is_err();
         if timed_out || call.front.hub.has_ended() {
             return Ok(Reply::json(&Unchanged { unchanged: true }).at(index));
@@ -80,7 +76,22 @@ pub async fn wait(JobPath(id): JobPath, Params(params): Params<WaitParams>, call
     }
 }
 
+/// What one look gave. It keeps nothing of what it looked at: pinned rows would keep old data on disk for as long as it waits.
+enum Seen {
+    News(Reply),
+    Nothing { index: u64 },
+}
+
 impl WaitParams {
+    fn look(&self, view: &View, id: JobId, fields: &[Field]) -> Result<Seen, Failure> {
+        let seen = read::job(view, id, fields);
+        let parts = seen.value.ok_or(Failure::Refused(Refusal::NotFound { id }))?;
+        Ok(match self.is_news(&parts.job) {
+            true => Seen::News(self.answer(seen.index, &*seen.rows, parts, fields)),
+            false => Seen::Nothing { index: seen.index },
+        })
+    }
+
     fn is_news(&self, job: &Job) -> bool {
         let newer = self.since.is_none_or(|since| job.version.0 > since);
         let logged = self.log_serial.is_some_and(|serial| job.more().log_serial > serial);
