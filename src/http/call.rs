@@ -115,8 +115,8 @@ impl Call {
     }
 
     /// The body, strictly.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        Ok(api::decode(&self.body)?)
+    pub async fn decode<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, Failure> {
+        self.decode_aside(|body| Ok(api::decode(body)?)).await
     }
 
     /// What `decode` makes of a body that may be large.
@@ -138,10 +138,10 @@ impl Call {
     }
 
     /// The body, where none means `{}`.
-    pub fn decode_or_empty<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub async fn decode_or_empty<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, Failure> {
         match self.body.is_empty() {
             true => Ok(api::decode(b"{}")?),
-            false => self.decode(),
+            false => self.decode().await,
         }
     }
 

@@ -132,7 +132,8 @@ impl Line {
         self.idle.lock().expect("no holder of this lock panics").pop()
     }
 
-    fn keep(&self, wire: Wire) {
+    fn keep(&self, mut wire: Wire) {
+        wire.give_back();
         let mut idle = self.idle.lock().expect("no holder of this lock panics");
         if idle.len() < IDLE_MAX {
             idle.push(wire);

@@ -76,7 +76,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, inner: Arc<Inner>, canc
 async fn converse(stream: TcpStream, inner: &Arc<Inner>) -> io::Result<()> {
     let mut wire = Wire::new(stream)?;
     loop {
-        let head = match wire.next().await {
+        let head = match wire.head().await {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return wire.refuse_http().await,

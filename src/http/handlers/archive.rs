@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub async fn autoarchive(call: Call) -> Result<Reply, Failure> {
-    let request: ArchiveRequest = call.decode()?;
+    let request: ArchiveRequest = call.decode().await?;
     let committed = call.propose(Command::Autoarchive(request.into_queue()?)).await?;
     let Answer::Archived { archived, left, next } = committed.answer else { return Err(Failure::odd_answer()) };
     Ok(Reply::json(&ArchiveAnswer::new(archived, left, next)).at(committed.index))

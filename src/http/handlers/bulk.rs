@@ -25,7 +25,7 @@ const PIECE_MAX: usize = 1_000;
 const REFUSALS_MAX: usize = 100;
 
 pub async fn bulk(call: Call) -> Result<Reply, Failure> {
-    let request = decode_bulk(&call.body)?;
+    let request = call.decode_aside(|body| Ok(decode_bulk(body)?)).await?;
     // A verb that is wrong is refused even where it would meet no job.
     request.act.command(Vec::new())?;
     call.leader_only().await?;

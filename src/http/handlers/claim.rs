@@ -25,7 +25,7 @@ type Grants = Vec<Result<Claimed, Refusal>>;
 
 /// Proposed at once; if it finds nothing and may wait, again whenever something became ready.
 pub async fn claim(mut call: Call) -> Result<Reply, Failure> {
-    let request: ClaimRequest = call.decode()?;
+    let request: ClaimRequest = call.decode().await?;
     let until = Instant::now() + Duration::from_millis(request.wait_ms);
     let waits = request.wait_ms > 0;
     let claim = request.into_queue()?;

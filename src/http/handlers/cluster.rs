@@ -70,7 +70,7 @@ fn member(member: &MemberStatus) -> Value {
 
 /// Forms the cluster. It is answered once the first settings stand, so that a change of the pool may follow at once.
 pub async fn init(call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let cluster = done(&call, call.front.node.init().await).await?;
     let until = call.context.deadline;
     while !call.front.has_settings() && Instant::now() + SETTINGS_POLL < until {
@@ -81,7 +81,7 @@ pub async fn init(call: Call) -> Result<Reply, Failure> {
 
 /// Adds the pristine node at `peer`; promotes it, or lets it take another's place, if asked.
 pub async fn add(call: Call) -> Result<Reply, Failure> {
-    let request: AddMember = call.decode()?;
+    let request: AddMember = call.decode().await?;
     let (node, deadline) = (&call.front.node, call.context.deadline);
     let id = match request.replaces {
         Some(old) => done(&call, node.replace(old, &request.peer, deadline).await).await?,
@@ -94,20 +94,20 @@ pub async fn add(call: Call) -> Result<Reply, Failure> {
 }
 
 pub async fn promote(NumberPath(id): NumberPath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     done(&call, call.front.node.promote(id, call.context.deadline).await).await?;
     Ok(Reply::json(&json!({ "id": id, "role": "voter" })))
 }
 
 pub async fn remove(NumberPath(id): NumberPath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     done(&call, call.front.node.remove(id, call.context.deadline).await).await?;
     Ok(Reply::json(&json!({ "id": id, "removed": true })))
 }
 
 /// Running jobs may end for a while first, in what is left of the request's time.
 pub async fn transfer(call: Call) -> Result<Reply, Failure> {
-    let request: Transfer = call.decode_or_empty()?;
+    let request: Transfer = call.decode_or_empty().await?;
     let (node, pool) = (&call.front.node, &call.front.pool);
     let interrupted = match node.office() {
         Some(_) => pool.leave(jobs_patience(&call, request.now)).await,
@@ -126,7 +126,7 @@ fn jobs_patience(call: &Call, now: bool) -> Duration {
 
 /// Of the node that is asked: each keeps its own.
 pub async fn snapshot(call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let index = done(&call, call.front.node.snapshot_now(call.context.deadline).await).await?;
     Ok(Reply::json(&json!({ "index": index })))
 }

@@ -15,7 +15,7 @@ use crate::{
 /// The body is laid over the spec as it was written. What was read for that may be old by the time it is applied, so the body
 /// may say at which `version` its author read the job.
 pub async fn edit(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let patch = Patch::read(&call.body)?;
+    let patch = call.decode_aside(|body| Ok(Patch::read(body)?)).await?;
     call.leader_only().await?;
     let view = call.view().await?;
     let seen = read::look(&view, |_| ());

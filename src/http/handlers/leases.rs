@@ -2,7 +2,7 @@
 
 use super::granted;
 use crate::{
-    api::{self, ClaimRequest, LeaseItem, LeasesAnswer, LeasesRequest, OutputTail},
+    api::{ClaimRequest, LeaseItem, LeasesAnswer, LeasesRequest, OutputTail},
     http::{LiveOutput, call::Call, failure::Failure, reply::Reply},
     queue::{
         applied::Answer,
@@ -13,7 +13,7 @@ use crate::{
 
 /// Calls of holders, and a claim in the same entry.
 pub async fn leases(call: Call) -> Result<Reply, Failure> {
-    let mut request: LeasesRequest = call.decode_aside(|body| Ok(api::decode(body)?)).await?;
+    let mut request: LeasesRequest = call.decode().await?;
     let outputs = take_outputs(&mut request.items);
     let claim = request.claim.map(claim).transpose()?;
     let items = LeasesRequest::items_into_queue(request.items)?;

@@ -28,7 +28,7 @@ pub async fn limit(NamePath(name): NamePath, call: Call) -> Result<Reply, Failur
 }
 
 pub async fn set_limit(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let LimitRequest { max } = call.decode()?;
+    let LimitRequest { max } = call.decode().await?;
     let committed = call.propose(Command::Limit { name: name.as_str().into(), max }).await?;
     let view = call.front.view(Consistency::Local, committed.index, call.context.deadline).await?;
     let seen = look(&view, |state| limit_view(state, &name));
@@ -47,7 +47,7 @@ pub async fn policy(call: Call) -> Result<Reply, Failure> {
 }
 
 pub async fn set_policy(call: Call) -> Result<Reply, Failure> {
-    let request: PolicyRequest = call.decode()?;
+    let request: PolicyRequest = call.decode().await?;
     let committed = call.propose(Command::Settings(request.into())).await?;
     let view = call.front.view(Consistency::Local, committed.index, call.context.deadline).await?;
     let seen = look(&view, |state| PolicyView::new(state.settings(), state.pool()));

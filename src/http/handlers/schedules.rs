@@ -71,7 +71,7 @@ fn upcoming(schedule: &Schedule, now: WallMs) -> Vec<u64> {
 }
 
 pub async fn put(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let request: ScheduleRequest = call.decode()?;
+    let request: ScheduleRequest = call.decode().await?;
     let if_absent = request.if_absent;
     let decoded = request.into_queue()?;
     Calendar::read(&decoded.definition.timing, WallMs(0))?;
@@ -91,7 +91,7 @@ pub async fn resume(NamePath(name): NamePath, call: Call) -> Result<Reply, Failu
 }
 
 async fn set_paused(name: &str, call: Call, paused: bool) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     change(&call, ScheduleChange::Pause { name: name.into(), paused }, name).await
 }
 
@@ -102,13 +102,13 @@ async fn change(call: &Call, change: ScheduleChange, name: &str) -> Result<Reply
 }
 
 pub async fn remove(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::Schedule(ScheduleChange::Remove { name: name.as_str().into() })).await?;
     Ok(Reply::json(&json!({ "name": name, "removed": true })).at(committed.index))
 }
 
 pub async fn run(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::Schedule(ScheduleChange::Run { name: name.into() })).await?;
     match committed.answer {
         Answer::Submitted(results) => match results.into_iter().next() {

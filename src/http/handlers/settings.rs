@@ -24,7 +24,7 @@ pub async fn drain(call: Call) -> Result<Reply, Failure> {
 }
 
 pub async fn set_drain(call: Call) -> Result<Reply, Failure> {
-    let DrainRequest { drained, reason } = call.decode()?;
+    let DrainRequest { drained, reason } = call.decode().await?;
     let committed = call.propose(Command::Drain { drained, reason }).await?;
     let Answer::Drain(drain) = committed.answer else { return Err(Failure::odd_answer()) };
     Ok(Reply::json(&DrainView::from(&drain)).at(committed.index))
@@ -37,7 +37,7 @@ pub async fn pool(call: Call) -> Result<Reply, Failure> {
 }
 
 pub async fn set_pool(call: Call) -> Result<Reply, Failure> {
-    let PoolRequest { active, size, queues } = call.decode()?;
+    let PoolRequest { active, size, queues } = call.decode().await?;
     let committed = call.propose(Command::Pool(PoolChange { active, size, queues })).await?;
     let Answer::Pool(_) = committed.answer else { return Err(Failure::odd_answer()) };
     let view = call.front.view(Consistency::Local, committed.index, call.context.deadline).await?;
@@ -88,7 +88,7 @@ fn by_status(counts: [usize; Status::ALL.len()]) -> BTreeMap<Box<str>, u64> {
 }
 
 pub async fn set_queue(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let QueueRequest { paused } = call.decode()?;
+    let QueueRequest { paused } = call.decode().await?;
     let queue = (name != ALL_QUEUES).then(|| Arc::from(name.as_str()));
     let committed = call.propose(Command::Pause { queue, paused }).await?;
     Ok(Reply::json(&serde_json::json!({ "name": name, "paused": paused })).at(committed.index))
@@ -96,7 +96,7 @@ pub async fn set_queue(NamePath(name): NamePath, call: Call) -> Result<Reply, Fa
 
 /// The sum of all stays; a queue that is used again is counted anew.
 pub async fn forget_queue(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::ForgetQueue { queue: name.as_str().into() }).await?;
     Ok(Reply::json(&serde_json::json!({ "name": name, "forgotten": true })).at(committed.index))
 }

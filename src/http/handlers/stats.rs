@@ -30,7 +30,7 @@ pub async fn stats(call: Call) -> Result<Reply, Failure> {
 
 /// A group that nobody names any more makes room; one whose jobs have changed learns anew.
 pub async fn forget(NamePath(name): NamePath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::Forget { resource_group: name.as_str().into() }).await?;
     Ok(Reply::json(&json!({ "name": name, "forgotten": true })).at(committed.index))
 }

@@ -7,33 +7,33 @@ use crate::{
 };
 
 pub async fn cancel(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let request: CancelRequest = call.decode_or_empty()?;
+    let request: CancelRequest = call.decode_or_empty().await?;
     let how = request.how()?;
     one(&call, Command::Cancel { ids: vec![id], how, reason: request.reason }).await
 }
 
 pub async fn kick(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     one(&call, Command::Kick { ids: vec![id] }).await
 }
 
 pub async fn archive(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     one(&call, Command::Archive { ids: vec![id] }).await
 }
 
 pub async fn priority(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let request: PriorityRequest = call.decode()?;
+    let request: PriorityRequest = call.decode().await?;
     one(&call, Command::Priority { ids: vec![id], priority: request.priority.into() }).await
 }
 
 pub async fn bury(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let request: BuryRequest = call.decode_or_empty()?;
+    let request: BuryRequest = call.decode_or_empty().await?;
     one(&call, Command::Bury { ids: vec![id], reason: request.reason }).await
 }
 
 pub async fn delete(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     one(&call, Command::Delete { ids: vec![id] }).await
 }
 

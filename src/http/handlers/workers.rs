@@ -42,14 +42,14 @@ fn describe(state: &State, id: &str, worker: &Worker, now: ClusterMs) -> Value {
 }
 
 pub async fn put(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
-    let request: WorkerRequest = call.decode()?;
+    let request: WorkerRequest = call.decode().await?;
     let committed = call.propose(Command::Worker(request.into_queue(id.as_str().into())?)).await?;
     Ok(Reply::json(&json!({ "id": id })).at(committed.index))
 }
 
 /// One that lives enters itself again: a remote worker with its next heartbeat, a pool when its node next leads.
 pub async fn remove(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
-    let Nothing {} = call.decode_or_empty()?;
+    let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::Worker(WorkerChange::Remove { id: id.as_str().into() })).await?;
     Ok(Reply::json(&json!({ "id": id, "removed": true })).at(committed.index))
 }

@@ -103,6 +103,24 @@ async fn http_2_without_tls_is_spoken_on_the_same_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_are_understood_as_small_ones_are() {
+    let stage = Stage::formed(1).await;
+    let padding = " ".repeat(300 << 10);
+    for (method, path, body, status) in [
+        (Method::POST, "/v1/jobs", r#"{"sleep": 1}"#, 200),
+        (Method::POST, "/v1/jobs/bulk", r#"{"do": "cancel", "select": {"status": "queued"}}"#, 200),
+        (Method::POST, "/v1/jobs/bulk", r#"{"do": "cancel""#, 400),
+        (Method::PUT, "/v1/schedules/s", r#"{"every_ms": 3600000, "spec": {"sleep": 1}}"#, 200),
+        (Method::POST, "/v1/archive", r#"{"all": true}"#, 200),
+        (Method::POST, "/v1/archive", r#"{"al": true}"#, 400),
+    ] {
+        let answer = stage.send(0, method, path, &[], &format!("{padding}{body}")).await;
+        assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.text);
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_asked() {
     let stage = Stage::formed(1).await;
     stage.submit(r#"{"sleep": 1}"#).await;
