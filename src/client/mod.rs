@@ -293,7 +293,8 @@ impl<'a> Tries<'a> {
             return ClientError::Refused(error.clone());
         }
         let servers = self.shared.nodes.named();
-        let cause = self.last.as_ref().map_or_else(|| "redirected without end".into(), ToString::to_string);
+        let unsaid = if self.follows > 0 { "redirected without end" } else { "no time was left for it" };
+        let cause = self.last.as_ref().map_or_else(|| unsaid.into(), ToString::to_string);
         match &self.key {
             Some(key) if self.maybe_done => ClientError::OutcomeUnknown { key: key.to_string(), cause },
             _ if !self.shared.nodes.ever_reached() => ClientError::Unreachable { servers, cause },

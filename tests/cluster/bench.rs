@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Process};
+use crate::harness::{Call, Cluster, Process, eventually};
 
 fn bench(cluster: &Cluster, arguments: &[&str]) -> Value {
     let arguments = [&["--json", "--timeout", "60s", "bench"], arguments].concat();
@@ -65,4 +65,27 @@ fn bench_of_commands_that_fail_ends_when_the_last_is_buried() {
     let report: Value =
         serde_json::from_str(said.lines().find(|line| line.starts_with('{')).expect("a report")).unwrap();
     assert_eq!(report["failed"], json!(5), "it ended by itself, and not by its patience");
+}
+
+/// It may follow close upon the start of a node, which hears of the leader a moment later.
+#[test]
+fn bench_waits_for_a_leader() {
+    let cluster = Cluster::builder().nodes(1).lay_out();
+    let node = cluster.node(1);
+    node.start_with(&[]);
+    let client = cluster.client_of(node);
+    let asked = || {
+        let metrics = client.once(&node.api, &Call::get("/metrics")).ok()?.text;
+        metrics
+            .lines()
+            .any(|line| line.starts_with("raftq_http_requests_total") && line.contains("/v1/cluster\""))
+            .then_some(())
+    };
+    std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| bench(&cluster, &["submit", "--total", "5", "--in-flight", "1", "--warm-up", "0s"]));
+        eventually("it asks who leads", std::time::Duration::from_secs(20), asked);
+        client.call(Call::post("/v1/cluster/init", &json!({}))).ok();
+        assert_eq!(running.join().expect("it ends well")["runs"][0]["missing"], json!(0));
+    });
 }

@@ -19,6 +19,8 @@ pub struct Target {
     pub version: String,
 }
 
+const LEADER_POLL: Duration = Duration::from_millis(20);
+
 /// What the load generator needs of GET /v1/cluster.
 #[derive(Deserialize)]
 struct Cluster {
@@ -30,15 +32,23 @@ struct Cluster {
 }
 
 impl Target {
+    /// Waits until the node that answers knows a leader: it may have been started a moment ago.
     pub async fn find(context: &Context) -> Result<Self, Failure> {
-        let call = Call::read("/v1/cluster", context.deadline()).local();
-        let cluster: Cluster = context.client.call(call).await?.json()?;
+        let deadline = context.deadline();
         let api = |node: &Value| node["api"].as_str().map(str::to_owned);
-        let no_leader = || ClientError::NoLeader { servers: context.client.servers() };
-        let leader = cluster.leader.as_ref().and_then(api).ok_or_else(no_leader)?;
-        let members = cluster.members.iter().filter_map(api).collect();
-        let version = cluster.version.as_str().unwrap_or("unknown").to_owned();
-        Ok(Self { members, leader: RefCell::new(leader), version })
+        loop {
+            let call = Call::read("/v1/cluster", deadline).local();
+            let cluster: Cluster = context.client.call(call).await?.json()?;
+            if let Some(leader) = cluster.leader.as_ref().and_then(api) {
+                let members = cluster.members.iter().filter_map(api).collect();
+                let version = cluster.version.as_str().unwrap_or("unknown").to_owned();
+                return Ok(Self { members, leader: RefCell::new(leader), version });
+            }
+            if Instant::now() + LEADER_POLL >= deadline {
+                return Err(ClientError::NoLeader { servers: context.client.servers() }.into());
+            }
+            tokio::time::sleep(LEADER_POLL).await;
+        }
     }
 
     pub fn leader(&self) -> String {
