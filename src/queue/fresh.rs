@@ -35,13 +35,23 @@ impl PartialEq for Fresh {
 
 impl Fresh {
     pub fn load(rows: &dyn Rows) -> Self {
-        let mut spans = BTreeMap::new();
+        let mut fresh = Self::default();
         rows.scan(&RowKey::Fresh(0), &mut |key, row| {
             let (RowKey::Fresh(span), Row::Count(bits)) = (key, row) else { panic!("a row of fresh jobs holds bits") };
-            spans.insert(span, bits);
+            fresh.add_row(span, bits);
             true
         });
-        Self { spans, changed: BTreeSet::new() }
+        fresh
+    }
+
+    /// Takes in a row as it was stored.
+    pub fn add_row(&mut self, span: u64, bits: u64) {
+        self.spans.insert(span, bits);
+    }
+
+    pub fn contains(&self, id: JobId) -> bool {
+        let (span, bit) = place(id);
+        self.spans.get(&span).is_some_and(|bits| bits & bit != 0)
     }
 
     pub fn add(&mut self, id: JobId) {
@@ -83,12 +93,6 @@ impl Fresh {
             assert_eq!(found, bits, "a fresh job of span {span} has no spec");
         }
     }
-}
-
-/// Whether these rows of fresh jobs name this one.
-pub fn names(spans: &BTreeMap<u64, u64>, id: JobId) -> bool {
-    let (span, bit) = place(id);
-    spans.get(&span).is_some_and(|bits| bits & bit != 0)
 }
 
 /// Whether the rows of fresh jobs name this one.

@@ -126,9 +126,9 @@ impl State {
             state.adopt(job);
             true
         });
-        state.fresh = Fresh::load(rows);
-        let fresh = state.fresh.clone();
+        let fresh = Fresh::load(rows);
         fresh.jobs(rows, |job| state.adopt(Box::new(job)));
+        state.fresh = fresh;
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);

@@ -28,7 +28,8 @@ use super::{
 use crate::{
     codec::{self, Format},
     queue::{
-        State, fresh,
+        State,
+        fresh::Fresh,
         ids::{JobId, LeaseId, WallMs},
         invariants,
         rows::{Row, RowKey, Rows},
@@ -119,7 +120,7 @@ struct Held {
 struct Counts {
     live: u64,
     /// Live jobs that are made from their specs; these rows come before those.
-    fresh: BTreeMap<u64, u64>,
+    fresh: Fresh,
     ended: u64,
     archived: u64,
     /// Only the first of each is wanted: rows come in order.
@@ -169,11 +170,11 @@ impl Counts {
             RowKey::Live(_) => self.live += 1,
             RowKey::Fresh(span) => {
                 if let Row::Count(bits) = row {
-                    self.fresh.insert(*span, *bits);
+                    self.fresh.add_row(*span, *bits);
                     self.live += u64::from(bits.count_ones());
                 }
             }
-            RowKey::Spec(id) => return fresh::names(&self.fresh, *id),
+            RowKey::Spec(id) => return self.fresh.contains(*id),
             RowKey::Ended(_) => self.ended += 1,
             RowKey::Archived(_) => self.archived += 1,
             RowKey::EndedAt(..) => return !std::mem::replace(&mut self.ended_at, true),
