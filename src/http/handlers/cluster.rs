@@ -68,7 +68,8 @@ fn member(member: &MemberStatus) -> Value {
     })
 }
 
-/// Forms the cluster. It is answered once the first settings stand, so that a change of the pool may follow at once.
+/// Forms the cluster. It is answered once the first settings stand, so that a change of the pool may follow at once; without a
+/// leader they do not come, but the cluster is formed all the same, and `/readyz` says how far it is.
 pub async fn init(call: Call) -> Result<Reply, Failure> {
     let Nothing {} = call.decode_or_empty().await?;
     let cluster = done(&call, call.front.node.init().await).await?;
