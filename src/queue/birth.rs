@@ -19,6 +19,9 @@ pub struct Birth {
 
 impl Birth {
     /// The job as it is before anything happens to it. What it waits for stands elsewhere.
+    ///
+    /// Stored jobs are read by this. Where it comes to give something else it must go on giving the same for those that are stored,
+    /// or members of two versions would differ.
     pub fn of(self, id: JobId, spec: &Spec) -> Job {
         let wall = self.clocks.wall;
         let ops = spec.ops.iter().map(|op| {
