@@ -7,23 +7,23 @@
 //!
 //! A comparison is FIELD OPERATOR VALUE. Fields are those of a job, with dots into objects (`needs.cores`, `meta.team`);
 //! operators are `=` `!=` `<` `<=` `>` `>=` `=~` (a regular expression) `!~` and `in (...)`. Values are numbers, true, false,
-//! null, "text", or a bare word. For a field that is a list (`groups`), a comparison holds if it holds for one member. `and`
+//! null, "text", or a bare word. For a list (`groups`, `ops.kind`), a comparison holds if it holds for one member. `and`
 //! binds closer than `or`; `not` and parentheses as usual. Case matters in names and values, and not in these four words.
+//! What no job can satisfy is refused ([`shape`]).
+
+mod grammar;
+mod shape;
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
 use regex::{Regex, RegexBuilder};
-use serde_json::{Number, Value};
-use winnow::{
-    ModalResult, Parser,
-    ascii::{Caseless, multispace0},
-    combinator::{alt, cut_err, delimited, not, opt, peek, preceded, repeat, separated, terminated},
-    error::{ContextError, ErrMode, StrContext, StrContextValue},
-    token::{any, none_of, one_of, take_while},
-};
+use serde_json::Value;
 
-use super::{job::Field, number::parse_priority, verbs::parse_status};
-use crate::queue::job::Status;
+use self::{
+    grammar::{Literal, Operator, Parsed},
+    shape::Named,
+};
+use super::job::Field;
 
 /// A parsed expression.
 #[derive(Clone, Debug)]
@@ -58,10 +58,6 @@ enum Test {
     MatchesNot(Regex),
 }
 
-/// Longer ones are somebody's mistake.
-const BYTES_MAX: usize = 4_096;
-/// Parentheses and nots within each other: the parser's stack is finite.
-const DEPTH_MAX: usize = 50;
 /// What one regular expression may take when compiled.
 const REGEX_BYTES_MAX: usize = 256 << 10;
 
@@ -69,18 +65,8 @@ impl Filter {
     /// # Errors
     /// A sentence that says where the expression goes wrong, and what could stand there.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > BYTES_MAX {
-            return Err(format!("a filter has at most {BYTES_MAX} bytes"));
-        }
-        if depth(text) > DEPTH_MAX {
-            return Err(format!("parentheses and nots go at most {DEPTH_MAX} deep"));
-        }
-        let parsed = terminated(or, multispace0).parse(text).map_err(|error| {
-            let at = text[..error.offset()].chars().count() + 1;
-            format!("at character {at}: {}", expectation(error.inner()))
-        })?;
         let mut fields = BTreeSet::new();
-        let expression = parsed.check(&mut fields)?;
+        let expression = check(grammar::parse(text)?, &mut fields)?;
         Ok(Self { expression, fields: fields.into_iter().collect() })
     }
 
@@ -95,176 +81,18 @@ impl Filter {
     }
 }
 
-fn depth(text: &str) -> usize {
-    text.matches(['(', '!']).count() + text.to_ascii_lowercase().matches("not").count()
-}
-
-/// What the innermost rule wanted: those around it would only repeat what it is a part of.
-fn expectation(error: &ContextError) -> String {
-    let expected = error.context().find_map(|context| match context {
-        StrContext::Expected(what) => Some(what),
-        _ => None,
-    });
-    match expected {
-        None => "this does not belong here; join comparisons with `and` or `or`".to_owned(),
-        Some(what) => format!("expected {what}"),
-    }
-}
-
-fn expected(what: &'static str) -> StrContext {
-    StrContext::Expected(StrContextValue::Description(what))
-}
-
-/// Before names are looked up and regular expressions compiled.
-enum Parsed {
-    Or(Vec<Parsed>),
-    And(Vec<Parsed>),
-    Not(Box<Parsed>),
-    Compare(String, Operator, Vec<Value>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Is,
-    IsNot,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Matches,
-    MatchesNot,
-    In,
-}
-
-fn or(input: &mut &str) -> ModalResult<Parsed> {
-    let others = repeat(0.., preceded(word("or"), cut_err(and)));
-    (and, others).map(|(first, others)| joined(first, others, Parsed::Or)).parse_next(input)
-}
-
-fn and(input: &mut &str) -> ModalResult<Parsed> {
-    let others = repeat(0.., preceded(word("and"), cut_err(term)));
-    (term, others).map(|(first, others)| joined(first, others, Parsed::And)).parse_next(input)
-}
-
-fn joined(first: Parsed, mut others: Vec<Parsed>, join: impl FnOnce(Vec<Parsed>) -> Parsed) -> Parsed {
-    if others.is_empty() {
-        return first;
-    }
-    others.insert(0, first);
-    join(others)
-}
-
-fn term(input: &mut &str) -> ModalResult<Parsed> {
-    let negated = preceded(word("not"), cut_err(term)).map(|inner| Parsed::Not(Box::new(inner)));
-    let nested = delimited(symbol("("), cut_err(or), cut_err(symbol(")").context(expected("`)`"))));
-    preceded(multispace0, alt((negated, nested, comparison)))
-        .context(expected("a comparison as in `priority < 0`"))
-        .parse_next(input)
-}
-
-fn comparison(input: &mut &str) -> ModalResult<Parsed> {
-    let field = name.parse_next(input)?;
-    let operator = cut_err(operator.context(expected("an operator (= != < <= > >= =~ !~ in)"))).parse_next(input)?;
-    let values = match operator {
-        Operator::In => cut_err(list.context(expected("a list as in `(queued, running)`"))).parse_next(input)?,
-        _ => vec![cut_err(value.context(expected("a value: a number, a word, or \"text\""))).parse_next(input)?],
-    };
-    Ok(Parsed::Compare(field, operator, values))
-}
-
-fn operator(input: &mut &str) -> ModalResult<Operator> {
-    let symbols = alt((
-        "=~".value(Operator::Matches),
-        "!~".value(Operator::MatchesNot),
-        "!=".value(Operator::IsNot),
-        "<=".value(Operator::LessOrEqual),
-        ">=".value(Operator::GreaterOrEqual),
-        "==".value(Operator::Is),
-        "=".value(Operator::Is),
-        "<".value(Operator::Less),
-        ">".value(Operator::Greater),
-    ));
-    alt((preceded(multispace0, symbols), word("in").value(Operator::In))).parse_next(input)
-}
-
-fn list(input: &mut &str) -> ModalResult<Vec<Value>> {
-    delimited(symbol("("), separated(1.., value, symbol(",")), symbol(")")).parse_next(input)
-}
-
-fn value(input: &mut &str) -> ModalResult<Value> {
-    preceded(multispace0, alt((text, number, bare_word))).parse_next(input)
-}
-
-/// In double or single quotes; a backslash takes the next character as it is.
-fn text(input: &mut &str) -> ModalResult<Value> {
-    let quote = one_of(['"', '\'']).parse_next(input)?;
-    let escaped = preceded('\\', any);
-    let characters = repeat(0.., alt((escaped, none_of([quote, '\\']))));
-    let text: String =
-        terminated(characters, cut_err(quote.context(expected("the closing quote")))).parse_next(input)?;
-    Ok(Value::String(text))
-}
-
-fn number(input: &mut &str) -> ModalResult<Value> {
-    let digits = (opt('-'), take_while(1.., |c: char| c.is_ascii_digit() || c == '.')).take();
-    let text = terminated(digits, peek(not(word_character))).parse_next(input)?;
-    if let Ok(whole) = text.parse::<i64>() {
-        return Ok(whole.into());
-    }
-    let decimal: f64 = text.parse().map_err(|_| backtrack())?;
-    Number::from_f64(decimal).map(Value::Number).ok_or_else(backtrack)
-}
-
-fn backtrack() -> ErrMode<ContextError> {
-    ErrMode::Backtrack(ContextError::new())
-}
-
-fn bare_word(input: &mut &str) -> ModalResult<Value> {
-    let word = take_while(1.., |c: char| is_word(c) || matches!(c, '-' | '.' | '/' | ':' | '@')).parse_next(input)?;
-    Ok(match word {
-        "true" => true.into(),
-        "false" => false.into(),
-        "null" => Value::Null,
-        word => word.into(),
-    })
-}
-
-fn name(input: &mut &str) -> ModalResult<String> {
-    take_while(1.., |c: char| is_word(c) || c == '.').map(str::to_owned).parse_next(input)
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-fn word_character(input: &mut &str) -> ModalResult<char> {
-    one_of(is_word).parse_next(input)
-}
-
-/// A keyword: not the beginning of a longer word.
-fn word<'i>(keyword: &'static str) -> impl Parser<&'i str, &'i str, ErrMode<ContextError>> {
-    delimited(multispace0, Caseless(keyword), peek(not(word_character)))
-}
-
-fn symbol<'i>(symbol: &'static str) -> impl Parser<&'i str, &'i str, ErrMode<ContextError>> {
-    preceded(multispace0, symbol)
-}
-
-impl Parsed {
-    fn check(self, fields: &mut BTreeSet<Field>) -> Result<Expression, String> {
-        let mut each =
-            |terms: Vec<Parsed>| terms.into_iter().map(|term| term.check(fields)).collect::<Result<Vec<_>, _>>();
-        match self {
-            Parsed::Or(terms) => each(terms).map(Expression::Or),
-            Parsed::And(terms) => each(terms).map(Expression::And),
-            Parsed::Not(term) => term.check(fields).map(|term| Expression::Not(Box::new(term))),
-            Parsed::Compare(name, operator, values) => {
-                let path: Vec<String> = name.split('.').map(str::to_owned).collect();
-                let field = Field::parse(&path[0]).ok_or_else(|| unknown_field(&path[0]))?;
-                fields.insert(field);
-                let test = test(field, operator, values)?;
-                Ok(Expression::Compare(Comparison { path, test }))
-            }
+fn check(parsed: Parsed, fields: &mut BTreeSet<Field>) -> Result<Expression, String> {
+    let mut each = |terms: Vec<Parsed>| terms.into_iter().map(|term| check(term, fields)).collect::<Result<_, _>>();
+    match parsed {
+        Parsed::Or(terms) => each(terms).map(Expression::Or),
+        Parsed::And(terms) => each(terms).map(Expression::And),
+        Parsed::Not(term) => check(*term, fields).map(|term| Expression::Not(Box::new(term))),
+        Parsed::Compare(name, operator, literals) => {
+            let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+            let field = Field::parse(&path[0]).ok_or_else(|| unknown_field(&path[0]))?;
+            let test = test(&Named::find(&name, field, &path[1..])?, operator, &literals)?;
+            fields.insert(field);
+            Ok(Expression::Compare(Comparison { path, test }))
         }
     }
 }
@@ -274,14 +102,13 @@ fn unknown_field(name: &str) -> String {
     format!("`{name}` is no field of a job; there are {}", known.join(", "))
 }
 
-fn test(field: Field, operator: Operator, values: Vec<Value>) -> Result<Test, String> {
-    let is_pattern = matches!(operator, Operator::Matches | Operator::MatchesNot);
-    let meant = |value| if is_pattern { Ok(value) } else { meaning(field, value) };
-    let mut values = values.into_iter().map(meant).collect::<Result<Vec<_>, _>>()?;
+fn test(named: &Named, operator: Operator, literals: &[Literal]) -> Result<Test, String> {
+    let operands = literals.iter().map(|literal| named.operand(operator, literal));
+    let mut operands = operands.collect::<Result<Vec<_>, _>>()?;
     if operator == Operator::In {
-        return Ok(Test::In(values));
+        return Ok(Test::In(operands));
     }
-    let value = values.pop().unwrap_or(Value::Null);
+    let value = operands.pop().unwrap_or(Value::Null);
     Ok(match operator {
         Operator::Is | Operator::In => Test::Is(value),
         Operator::IsNot => Test::IsNot(value),
@@ -294,28 +121,9 @@ fn test(field: Field, operator: Operator, values: Vec<Value>) -> Result<Test, St
     })
 }
 
-/// Priorities have names here as elsewhere, and a status that no job can have is a mistake.
-fn meaning(field: Field, value: Value) -> Result<Value, String> {
-    match (field, &value) {
-        (Field::Priority, Value::String(name)) => parse_priority(name).map(|priority| priority.0.into()),
-        (Field::Status, Value::String(name)) if parse_status(name).is_some() => Ok(value),
-        (Field::Status, _) => Err(unknown_status(&value)),
-        _ => Ok(value),
-    }
-}
-
-fn unknown_status(value: &Value) -> String {
-    let known: Vec<_> = Status::ALL.into_iter().map(Status::name).collect();
-    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    format!("`{value}` is no status of a job; there are {}", known.join(", "))
-}
-
-fn regex(value: &Value) -> Result<Regex, String> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let built = RegexBuilder::new(&text).size_limit(REGEX_BYTES_MAX).build();
+fn regex(pattern: &Value) -> Result<Regex, String> {
+    let text = pattern.as_str().unwrap_or_default();
+    let built = RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
     built.map_err(|_| format!("`{text}` is no regular expression that can be used here"))
 }
 
@@ -332,28 +140,31 @@ impl Expression {
 
 impl Comparison {
     fn fits(&self, job: &Value) -> bool {
-        let found = self.path.iter().fold(job, |value, name| &value[name.as_str()]);
-        let (negative, test): (bool, &dyn Fn(&Value) -> bool) = match &self.test {
-            Test::Is(value) => (false, &|found| same(found, value)),
-            Test::IsNot(value) => (true, &|found| same(found, value)),
-            Test::In(values) => (false, &|found| values.iter().any(|value| same(found, value))),
+        match &self.test {
+            Test::Is(value) => any(job, &self.path, &|found| same(found, value)),
+            Test::IsNot(value) => !any(job, &self.path, &|found| same(found, value)),
+            Test::In(values) => any(job, &self.path, &|found| values.iter().any(|value| same(found, value))),
             Test::Order(orders, value) => {
-                (false, &|found| order(found, value).is_some_and(|order| orders.contains(&order)))
+                any(job, &self.path, &|found| order(found, value).is_some_and(|order| orders.contains(&order)))
             }
-            Test::Matches(regex) => (false, &|found| matches(found, regex)),
-            Test::MatchesNot(regex) => (true, &|found| matches(found, regex)),
-        };
-        let holds = match found {
-            Value::Array(members) => members.iter().any(test),
-            found => test(found),
-        };
-        holds != negative
+            Test::Matches(regex) => any(job, &self.path, &|found| matches(found, regex)),
+            Test::MatchesNot(regex) => !any(job, &self.path, &|found| matches(found, regex)),
+        }
+    }
+}
+
+/// Whether the test holds for what stands at this path; of lists on the way, in one member.
+fn any(value: &Value, path: &[String], test: &dyn Fn(&Value) -> bool) -> bool {
+    match (value, path) {
+        (Value::Array(members), _) => members.iter().any(|member| any(member, path, test)),
+        (value, [name, inner @ ..]) => any(&value[name.as_str()], inner, test),
+        (value, []) => test(value),
     }
 }
 
 fn same(found: &Value, value: &Value) -> bool {
     match (found, value) {
-        // `name = 7` means a name that reads 7.
+        // What users leave in `meta` may be a number in quotes.
         (Value::String(found), Value::Number(number)) => *found == number.to_string(),
         (found, value) => found == value || order(found, value) == Some(Ordering::Equal),
     }
@@ -389,6 +200,8 @@ mod tests {
         let job = json!({
             "id": 17, "status": "queued", "queue": "etl", "name": "nightly-7", "priority": -10, "groups": ["a", "b"],
             "needs": { "cores": 1.5, "ram_mb": 500 }, "unique": null, "archived": false,
+            "meta": { "team": "a", "build": "7", "tags": ["x", "y"] }, "exit_code": 3, "comment": "007",
+            "ops": [{ "kind": "exec", "history": [{ "exit_code": 1 }, { "exit_code": 3 }] }, { "kind": "mail", "history": [] }],
         });
         for text in [
             "status = queued",
@@ -407,7 +220,9 @@ mod tests {
             "needs.cores=1.5",
             "unique = null",
             "archived = false",
-            "meta.team = null",
+            "meta.city = null",
+            "meta.team = a and meta.build = 7 and meta.tags = y and meta.tags != z",
+            "meta =~ team and meta != null",
             "id > 3 and (queue = x or queue = etl)",
             "NOT name = day And status IN (queued, running) OR id = 3",
             "status =~ \"^qu\"",
@@ -415,13 +230,18 @@ mod tests {
             "queue = x or id = 17 and status = queued",
             " id=17 ",
             "queue != \"it's\"",
+            "comment = 007 and comment != 7 and comment < 01",
+            "ops.kind = mail and ops.history.exit_code = 3 and not ops.kind = sleep",
+            "exit_code in (3, 4) and exit_code != null",
         ] {
             assert!(Filter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).fits(&job), "{text}");
         }
         for text in [
             "status = running",
             "queue = x and id = 17 or id = 18",
-            "name > 3",
+            "name < 3",
+            "meta.team = null",
+            "ops.history.exit_code = 2",
             "unique =~ .",
             "groups != a",
             "nothing_is_not = 1",
@@ -450,10 +270,6 @@ mod tests {
             ("queue = a and", "at character 14: expected a comparison"),
             ("colour = red", "`colour` is no field of a job"),
             ("name =~ \"(\"", "is no regular expression"),
-            ("priority < urgent", "`urgent` is no priority"),
-            ("status = bogus", "`bogus` is no status of a job; there are queued, "),
-            ("name = x or status in (running, Running)", "`Running` is no status"),
-            ("status != 5", "`5` is no status"),
         ] {
             let error = Filter::parse(text).map(|_| ()).expect_err(text);
             assert_eq!(error.matches("expected").count(), message.matches("expected").count(), "{text}: {error}");
@@ -462,5 +278,40 @@ mod tests {
         assert!(Filter::parse(&"(".repeat(100)).is_err());
         assert!(Filter::parse(&format!("{} id = 1", "NOT ".repeat(100))).is_err_and(|error| error.contains("deep")));
         assert!(Filter::parse(&format!("name = {}", "x".repeat(5000))).is_err());
+    }
+
+    /// They matched nothing, and did not say why.
+    #[test]
+    fn comparison_that_no_job_satisfies_is_refused_with_what_would_be_right() {
+        for (text, message) in [
+            ("attempts > many", "`attempts` is never `many`; it is a number: compare it with numbers by = "),
+            ("attempts = \"3\"", "`attempts` is never `\"3\"`; it is a number"),
+            ("exit_code in (1, fail)", "`exit_code` is never `fail`; it is a number"),
+            ("id = null", "`id` is never null; it is a number"),
+            ("exit_code < null", "nothing is less or more than null; `exit_code` is compared with it by = and !="),
+            (
+                "received_at > 2026-11-20",
+                "`received_at` is never `2026-11-20`; it is a time in milliseconds since 1970",
+            ),
+            ("needs.cores = all", "`needs.cores` is never `all`; it is a number"),
+            ("needs = 3", "`needs` is never `3`; compare what is in it: needs.cores, needs.ram_mb, "),
+            ("needs.gpus > 1", "there is no `gpus` in `needs`; there are needs.cores, "),
+            ("ops.history.code = 1", "there is no `code` in `ops.history`; there are ops.history.attempt, "),
+            ("queue.name = x", "there is nothing inside `queue`; leave `.name` out"),
+            ("meta = etl", "`meta` is never `etl`; compare what is in it, as in meta.team = x"),
+            ("priority < urgent", "`priority` is never `urgent`; it is a number, or one of very-high, high, "),
+            ("archived = yes", "`archived` is never `yes`; it is true or false"),
+            ("archived > false", "nothing is less or more than `archived`; it is true or false"),
+            ("status = bogus", "`bogus`; it is one of queued, "),
+            ("name = x or status in (running, Running)", "`status` is never `Running`; it is one of "),
+            ("status != 5", "`status` is never `5`; it is one of "),
+            ("status < running", "nothing is less or more than `status`; it is one of "),
+            ("on_failure = retry", "`on_failure` is never `retry`; it is one of bury, error"),
+            ("attempts =~ 1", "=~ and !~ are for text; `attempts`: it is a number"),
+            ("not archived !~ t", "=~ and !~ are for text; `archived`: it is true or false"),
+        ] {
+            let error = Filter::parse(text).map(|_| ()).expect_err(text);
+            assert!(error.contains(message), "{text}: {error}");
+        }
     }
 }

@@ -93,6 +93,50 @@ async fn listing_pages_are_stable_and_select() {
     stage.end().await;
 }
 
+/// What filters may be compared with stands beside what jobs show, and must say the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_know_every_field_and_what_it_holds() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"shell": "false"}"#).await;
+    let claim = format!(r#"{{"worker": {{"id": "w"}}, "ids": [{id}], "start": true}}"#);
+    let lease = stage.post(0, "/v1/claim", &claim).await.ok()["jobs"][0]["lease"].clone();
+    let bury = format!(r#"{{"items": [{{"job": {id}, "lease": {lease}, "do": "bury", "reason": "why"}}]}}"#);
+    stage.post(0, "/v1/leases", &bury).await.ok();
+    stage.submit(&format!(r#"{{"shell": "true", "depends": [[{id}]]}}"#)).await;
+    for id in [id, id + 1] {
+        let job = stage.get(0, &format!("/v1/jobs/{id}")).await.ok();
+        for (name, value) in leaves("", &job) {
+            let typed = match &value {
+                Value::Null => "null".to_owned(),
+                other => other.to_string(),
+            };
+            let filter = encoded(&format!("{name} = {typed}"));
+            let found = stage.get(0, &format!("/v1/jobs?fields=id&filter={filter}")).await.ok();
+            let ids: Vec<_> = found["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].as_u64()).collect();
+            assert!(ids.contains(&Some(id)), "{name} = {typed}: {found}");
+        }
+    }
+    let refused = stage.get(0, "/v1/jobs?filter=attempts%20%3D%20many").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["details"]["field"]), (400, &"filter".into()));
+    stage.end().await;
+}
+
+/// Every value that is no object, by the name that a filter has for it.
+fn leaves(name: &str, value: &Value) -> Vec<(String, Value)> {
+    match value {
+        Value::Object(fields) => {
+            let inner = |(field, value): (&String, &Value)| leaves(&format!("{name}.{field}"), value);
+            fields.iter().flat_map(inner).collect()
+        }
+        Value::Array(members) => members.iter().flat_map(|member| leaves(name, member)).collect(),
+        value => vec![(name.trim_start_matches('.').to_owned(), value.clone())],
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_32_and_38_verbs_refuse_with_their_codes() {
     let stage = Stage::formed(1).await;
