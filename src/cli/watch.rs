@@ -1,7 +1,8 @@
 //! `raftq watch`: a job's log and output as they come, until nothing more happens by itself.
 //!
 //! Log lines are replicated and come by serial. Live output is not: the node that runs the command shows the last of it, and
-//! what was shown before is found again by where the two overlap ([`Stream::news`]).
+//! what was shown before is found again by where the two overlap ([`Stream::news`]). Lines that a command writes to its output
+//! for the log come both ways, and are shown as log lines only ([`Unlogged`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,12 +89,19 @@ fn end(context: &Context, job: &Job) -> Outcome {
 struct Shown {
     /// How many attempts each op has had, as far as is known.
     attempts: Vec<u64>,
-    running: BTreeMap<Attempt, [Stream; 2]>,
+    running: BTreeMap<Attempt, Printed>,
     ended: BTreeSet<Attempt>,
 }
 
 /// Op, and number of its attempt.
 type Attempt = (u64, u64);
+
+#[derive(Default)]
+struct Printed {
+    stdout: Stream,
+    unlogged: Unlogged,
+    stderr: Stream,
+}
 
 #[derive(Deserialize)]
 struct Output {
@@ -120,8 +128,7 @@ impl Shown {
                 let number = attempt["attempt"].as_u64().unwrap_or(0);
                 let op = op as u64;
                 self.print(context, &Output { op, attempt: number, stdout: text("stdout"), stderr: text("stderr") })?;
-                self.ended.insert((op, number));
-                self.running.remove(&(op, number));
+                self.end(context, (op, number))?;
             }
         }
         Ok(())
@@ -132,10 +139,18 @@ impl Shown {
         if context.output.is_json() || self.ended.contains(&attempt) {
             return Ok(());
         }
-        let [stdout, stderr] = self.running.entry(attempt).or_default();
-        context.output.raw(stdout.news(output.stdout.as_deref().unwrap_or("")).as_bytes())?;
+        let Printed { stdout, unlogged, stderr } = self.running.entry(attempt).or_default();
+        let news = unlogged.of(stdout.news(output.stdout.as_deref().unwrap_or("")));
+        context.output.raw(news.as_bytes())?;
         eprint!("{}", stderr.news(output.stderr.as_deref().unwrap_or("")));
         Ok(())
+    }
+
+    /// Its report has been printed; nothing follows.
+    fn end(&mut self, context: &Context, attempt: Attempt) -> Result<(), Failure> {
+        self.ended.insert(attempt);
+        let rest = self.running.remove(&attempt).map(|printed| printed.unlogged.rest()).unwrap_or_default();
+        Ok(context.output.raw(rest.as_bytes())?)
     }
 }
 
@@ -167,6 +182,59 @@ impl Stream {
     }
 }
 
+/// Standard output without the lines that stand in the log.
+enum Unlogged {
+    /// So much of a line has come, and it may yet be one for the log.
+    Open(String),
+    /// Within a line that is none.
+    Show,
+    /// Within one that is.
+    Skip,
+}
+
+/// Before what goes to the log (design 2.4).
+const LOG_PREFIX: &str = "::raftq log ";
+
+impl Default for Unlogged {
+    fn default() -> Self {
+        Self::Open(String::new())
+    }
+}
+
+impl Unlogged {
+    /// What of `news` is to be shown, with what was held back before.
+    fn of(&mut self, news: &str) -> String {
+        let mut shown = String::new();
+        for part in news.split_inclusive('\n') {
+            match self {
+                Self::Skip => {}
+                Self::Show => shown.push_str(part),
+                Self::Open(begun) => {
+                    begun.push_str(part);
+                    if begun.starts_with(LOG_PREFIX) {
+                        *self = Self::Skip;
+                    } else if !LOG_PREFIX.starts_with(begun.as_str()) {
+                        shown.push_str(begun);
+                        *self = Self::Show;
+                    }
+                }
+            }
+            if part.ends_with('\n') {
+                *self = Self::default();
+            }
+        }
+        shown
+    }
+
+    /// What was held back at the end.
+    fn rest(self) -> String {
+        match self {
+            Self::Open(begun) => begun,
+            Self::Show | Self::Skip => String::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +260,17 @@ mod tests {
         let mut stream = Stream::default();
         stream.news("head\nmiddle\n");
         assert_eq!(stream.news("head\n\n... omitting 7 bytes ...\ntail\n"), "tail\n");
+    }
+
+    #[test]
+    fn lines_for_the_log_are_not_shown_again_however_they_come() {
+        let text = "::raftq log one\na\n::raftq lo\n::raftq progress 0.5\nb ::raftq log no\n::raftq log two\n::raf";
+        for size in [1, 2, 7, text.len()] {
+            let mut unlogged = Unlogged::default();
+            let pieces: Vec<char> = text.chars().collect();
+            let mut shown: String = pieces.chunks(size).map(|piece| unlogged.of(&String::from_iter(piece))).collect();
+            shown.push_str(&unlogged.rest());
+            assert_eq!(shown, "a\n::raftq lo\n::raftq progress 0.5\nb ::raftq log no\n::raf");
+        }
     }
 }

@@ -246,14 +246,17 @@ fn watch_shows_what_every_op_and_attempt_wrote() {
     let cluster = Cluster::start();
     let world = World::new(&cluster, "q");
     let id = world.submit(&json!({"retries": 1, "backoff": {"base_ms": 1}, "ops": [
-        {"shell": "echo first; sleep 1"},
+        {"shell": "echo ::raftq log told; echo first; sleep 1"},
         {"shell": "echo try $RAFTQ_ATTEMPT; exit 3"},
         {"shell": "echo never"},
     ]}));
     let id_text = id.to_string();
-    let watched = Process::output(&cluster, &["watch", &id_text]);
-    assert_eq!(watched, (Some(1), "first\ntry 1\ntry 2\n".to_owned()));
-    assert_eq!(Process::output(&cluster, &["watch", &id_text]), watched, "and again after it has ended");
+    for when in ["while it runs", "and again after it has ended"] {
+        let (code, text) = Process::output(&cluster, &["watch", &id_text]);
+        let (log, output): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("told"));
+        assert_eq!((code, output), (Some(1), vec!["first", "try 1", "try 2"]), "{when}");
+        assert!(log.len() == 1 && log[0].ends_with("  told"), "{when}: {log:?}");
+    }
     let (_, listed) = Process::output(&cluster, &["list", "--similar", "1", "-o", "id,exit_code,fail_reason"]);
     assert_eq!(listed, format!("{id}\t3\texit_nonzero\t1\n"));
     let job = world.job(id);
