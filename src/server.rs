@@ -14,12 +14,13 @@ mod data_lock;
 mod doors;
 mod error;
 mod logging;
+mod patience;
 mod running;
 mod shutdown;
 
 use std::time::Duration;
 
-use self::{data_lock::DataLock, doors::Doors, running::Running, shutdown::Signals};
+use self::{data_lock::DataLock, doors::Doors, patience::Patience, running::Running, shutdown::Signals};
 use crate::{
     config::{Config, Shell},
     worker::{self, Supervisor},
@@ -36,6 +37,8 @@ pub use shutdown::Phase;
 const CORES_A_WORKER_THREAD: usize = 2;
 /// File work and RocksDB reads that may block. Each holds a file or a page for moments; more would only queue at the disk.
 const BLOCKING_THREADS_MAX: usize = 32;
+/// For ports and files whose owner has been killed: it keeps them until its memory is freed, a second for a few gigabytes.
+const LAST_OWNER_PATIENCE: Duration = Duration::from_secs(2);
 /// What blocks longer than this at the end is left to the end of the process.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,8 +51,9 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 /// It could not start, or had to stop; the error says what to do.
 pub fn serve(config: Config) -> Result<(), ServerError> {
     logging::start(&config.log);
-    let doors = Doors::open(&config.listen)?;
-    let _lock = DataLock::take(&config.data_dir)?;
+    let patience = Patience::of(LAST_OWNER_PATIENCE);
+    let doors = patience.until_free(|| Doors::open(&config.listen))?;
+    let _lock = patience.until_free(|| DataLock::take(&config.data_dir))?;
     let supervisor = start_supervisor(&config)?;
     // After the supervisor was started: its commands keep the limit that they would have without us.
     let descriptors = crate::descriptors::raise_limit();

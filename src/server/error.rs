@@ -38,6 +38,15 @@ impl ServerError {
             Self::Runtime(_) | Self::Supervisor { .. } | Self::Open(_) | Self::Stopped(_) => 1,
         }
     }
+
+    /// A port or the data directory, by another process, which may be on its way out.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Bind { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::DataDirInUse { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 fn storage_exit_code(error: &StorageError) -> u8 {
