@@ -43,7 +43,7 @@ pub fn decode_bulk(body: &[u8]) -> Result<BulkRequest, Refusal> {
 
 /// `"kick"`, or `{"verb": "cancel", "kill": true}` with the fields of the verb's own request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "name a verb, as `\"kick\"`, or as `\"verb\"` in an object with its fields")]
 pub enum BulkDo {
     Verb(String),
     With(Map<String, Value>),

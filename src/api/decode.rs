@@ -32,15 +32,60 @@ fn explain<T: DeserializeOwned>(body: &[u8]) -> Refusal {
     }
     let message = strip_position(&inner.to_string());
     let field = field_at(&error.path().to_string(), named_in(&message));
-    match message.starts_with(UNKNOWN) {
-        // Without the list of forty known ones, which hides what matters.
-        true => Refusal::invalid(field, "there is no such field; look at the contract for its name"),
-        false => Refusal::invalid(field, message),
-    }
+    Refusal::invalid(field, in_our_words(&message))
 }
 
 const UNKNOWN: &str = "unknown field `";
 const MISSING: &str = "missing field `";
+const DUPLICATE: &str = "duplicate field `";
+
+/// serde's words are of Rust (`expected u32`), and say what was wrong; ours are of JSON, and say what to do.
+fn in_our_words(message: &str) -> String {
+    // Without the list of forty known ones, which hides what matters.
+    if message.starts_with(UNKNOWN) {
+        return "there is no such field; look at the contract for its name".to_owned();
+    }
+    if message.starts_with(MISSING) {
+        return "this field is needed".to_owned();
+    }
+    if message.starts_with(DUPLICATE) {
+        return "this field stands here twice; say it once".to_owned();
+    }
+    let wrong = ["invalid type: ", "invalid value: ", "unknown variant "];
+    let wrong = wrong.iter().find_map(|prefix| message.strip_prefix(prefix)?.split_once(", expected "));
+    wrong.map_or_else(
+        || message.to_owned(),
+        |(found, expected)| format!("give {}, not {}", wanted(expected), given(found)),
+    )
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u64" | "usize" => "a whole number from 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "i64" => "a whole number",
+        "f64" | "a JSON number" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "any valid JSON value" => "JSON",
+        expected if expected.starts_with("struct ") => "an object",
+        expected => expected,
+    }
+}
+
+/// `integer `5``, `string "x"`: the value is enough.
+fn given(found: &str) -> &str {
+    match found {
+        "map" => "an object",
+        "sequence" => "a list",
+        found => {
+            let kinds = ["integer ", "floating point ", "boolean ", "string ", "character "];
+            kinds.iter().find_map(|kind| found.strip_prefix(kind)).unwrap_or(found)
+        }
+    }
+}
 
 /// The path to the value, completed by the field that the message names: the tracker stops at its parent in some places.
 fn field_at(path: &str, named: Option<&str>) -> String {
@@ -58,6 +103,40 @@ fn strip_position(message: &str) -> String {
 }
 
 fn named_in(message: &str) -> Option<&str> {
-    let rest = message.strip_prefix(UNKNOWN).or_else(|| message.strip_prefix(MISSING))?;
+    let rest = [UNKNOWN, MISSING, DUPLICATE].iter().find_map(|prefix| message.strip_prefix(prefix))?;
     rest.split('`').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{BulkRequest, ClaimRequest, Spec};
+
+    fn refused<T: DeserializeOwned>(text: &str) -> String {
+        decode::<T>(text.as_bytes()).err().map(|refusal| refusal.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn mistakes_are_told_in_words_of_json() {
+        for (text, message) in [
+            (r#"{"retries": 1.5}"#, "retries: give a whole number from 0 to 4294967295, not `1.5`"),
+            (r#"{"retries": -1}"#, "retries: give a whole number from 0 to 4294967295, not `-1`"),
+            (r#"{"delay_ms": "5"}"#, "delay_ms: give a whole number from 0, not \"5\""),
+            (r#"{"delay_ms": {}}"#, "delay_ms: give a whole number from 0, not an object"),
+            (r#"{"argv": "ls"}"#, "argv: give a list, not \"ls\""),
+            (r#"{"keep_output": 1}"#, "keep_output: give true or false, not `1`"),
+            (r#"{"needs": 1}"#, "needs: give an object, not `1`"),
+            (r#"{"sleep": "1"}"#, "sleep: give a number, not \"1\""),
+            (r#"{"name": null, "name": "a"}"#, "name: this field stands here twice; say it once"),
+            (r#"{"ops": [{"env": {"A": 1}}]}"#, "ops[0].env.A: give a string, not `1`"),
+            (r#"{"colour": 1}"#, "colour: there is no such field; look at the contract for its name"),
+            (r#"{"priority": "urgent"}"#, "priority: `urgent` is no priority; give a number or "),
+        ] {
+            let refusal = refused::<Spec>(text);
+            assert!(refusal.starts_with(message), "{text}: {refusal}");
+        }
+        assert_eq!(refused::<ClaimRequest>(r#"{"worker": "w"}"#), "worker: give an object, not \"w\"");
+        assert_eq!(refused::<ClaimRequest>("{}"), "worker: this field is needed");
+        assert!(refused::<BulkRequest>(r#"{"do": 5, "select": {}}"#).starts_with("do: name a verb, "));
+    }
 }
