@@ -1,8 +1,10 @@
 //! Path and query parameters, refused in our own words.
 
 use axum::{
-    extract::{FromRequestParts, Path, Query},
+    extract::{FromRequestParts, Path, Query, Request},
     http::request::Parts,
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 
@@ -58,14 +60,35 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// For routes that take no parameters: one that is passed over in silence (`cancel?kill=true`) was meant.
+pub fn refuse_any(path_and_query: &str) -> Result<(), Failure> {
+    let Some((_, query)) = path_and_query.split_once('?').filter(|(_, query)| !query.is_empty()) else { return Ok(()) };
+    let name = query.split(['=', '&']).next().unwrap_or_default();
+    Err(Failure::invalid(name, NOT_HERE))
+}
+
+/// The same, before the route is taken.
+pub async fn none(request: Request, next: Next) -> Response {
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    match refuse_any(path) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+const NOT_HERE: &str = "there is no such parameter here";
+
 /// axum says `Failed to deserialize query string: NAME: what is wrong`, or names an unknown field in backquotes.
 fn explain(text: &str) -> Refusal {
     let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
     if let Some(name) = quoted_after(text, "unknown field `") {
-        return Refusal::invalid(name, "there is no such parameter here");
+        return Refusal::invalid(name, NOT_HERE);
     }
     if let Some(name) = quoted_after(text, "missing field `") {
         return Refusal::invalid(name, "this parameter is needed");
+    }
+    if let Some(name) = quoted_after(text, "duplicate field `") {
+        return Refusal::invalid(name, "say this parameter once");
     }
     match text.split_once(": ") {
         Some((name, message)) => Refusal::invalid(name, meant(message)),

@@ -10,21 +10,40 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{Front, call::Call, failure::Failure, guard, handlers};
+use super::{Front, call::Call, failure::Failure, guard, handlers, params};
 
 pub fn router(front: &Arc<Front>) -> Router {
-    use handlers::{
-        archive, backup, bulk, cluster, contract, edit, events, health, job, limits, list, schedules, settings, stats,
-        verbs, wait, why, workers,
-    };
     hot_routes()
+        .merge(with_parameters())
+        .merge(without_parameters().route_layer(middleware::from_fn(params::none)))
+        .merge(for_anybody())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(guard::note_route))
+        .with_state(Arc::clone(front))
+}
+
+/// Their handlers say which.
+fn with_parameters() -> Router<Arc<Front>> {
+    use handlers::{backup, events, job, list, wait};
+    Router::new()
         .route("/v1/jobs", get(list::list))
-        .route("/v1/jobs/bulk", post(bulk::bulk))
-        .route("/v1/jobs/{id}", get(job::show).delete(verbs::delete).patch(edit::edit))
-        .route("/v1/jobs/{id}/why", get(why::why))
+        .route("/v1/jobs/{id}", get(job::show))
         .route("/v1/jobs/{id}/log", get(job::log))
-        .route("/v1/jobs/{id}/output", get(job::output))
         .route("/v1/jobs/{id}/wait", get(wait::wait))
+        .route("/v1/events", get(events::events))
+        .route("/v1/cluster/restore", post(backup::restore))
+}
+
+fn without_parameters() -> Router<Arc<Front>> {
+    use handlers::{
+        archive, backup, bulk, cluster, edit, job, limits, schedules, settings, stats, verbs, why, workers,
+    };
+    Router::new()
+        .route("/v1/jobs/bulk", post(bulk::bulk))
+        .route("/v1/jobs/{id}", delete(verbs::delete).patch(edit::edit))
+        .route("/v1/jobs/{id}/why", get(why::why))
+        .route("/v1/jobs/{id}/output", get(job::output))
         .route("/v1/jobs/{id}/cancel", post(verbs::cancel))
         .route("/v1/jobs/{id}/kick", post(verbs::kick))
         .route("/v1/jobs/{id}/archive", post(verbs::archive))
@@ -47,7 +66,6 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/workers/{id}", put(workers::put).delete(workers::remove))
         .route("/v1/stats", get(stats::stats))
         .route("/v1/stats/groups/{name}", delete(stats::forget))
-        .route("/v1/events", get(events::events))
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/init", post(cluster::init))
         .route("/v1/cluster/members", post(cluster::add))
@@ -56,16 +74,17 @@ pub fn router(front: &Arc<Front>) -> Router {
         .route("/v1/cluster/transfer", post(cluster::transfer))
         .route("/v1/cluster/snapshot", post(cluster::snapshot))
         .route("/v1/cluster/backup", get(backup::backup))
-        .route("/v1/cluster/restore", post(backup::restore))
+}
+
+/// Browsers and probes may add what they like.
+fn for_anybody() -> Router<Arc<Front>> {
+    use handlers::{contract, health};
+    Router::new()
         .route("/", get(contract::page))
         .route("/v1/openapi.json", get(contract::openapi))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(guard::note_route))
-        .with_state(Arc::clone(front))
 }
 
 /// The router never sees their posts, but it says what else they allow.

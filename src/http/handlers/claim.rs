@@ -11,6 +11,7 @@ use crate::{
         call::Call,
         failure::Failure,
         hub::{InLine, Wake},
+        params,
         reply::Reply,
     },
     queue::{
@@ -25,6 +26,7 @@ type Grants = Vec<Result<Claimed, Refusal>>;
 
 /// Proposed at once; if it finds nothing and may wait, again whenever something became ready.
 pub async fn claim(mut call: Call) -> Result<Reply, Failure> {
+    params::refuse_any(&call.context.path)?;
     let request: ClaimRequest = call.decode().await?;
     let until = Instant::now() + Duration::from_millis(request.wait_ms);
     let waits = request.wait_ms > 0;

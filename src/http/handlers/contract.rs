@@ -40,16 +40,16 @@ mod tests {
     fn routes() -> BTreeMap<String, Vec<String>> {
         let source = include_str!("../router.rs");
         let calls = source.split(".route(\"").skip(1);
-        let route = |call: &str| {
+        let mut routes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for call in calls {
             let (path, rest) = call.split_once('"').expect("a path in quotes");
             let rest = rest.split("\n        .").next().unwrap_or(rest);
             let methods = ["get", "post", "put", "patch", "delete"];
             let used = methods
                 .into_iter()
                 .filter(|method| rest.contains(&format!(" {method}(")) || rest.contains(&format!(").{method}(")));
-            (path.to_owned(), used.map(str::to_owned).collect())
-        };
-        let mut routes: BTreeMap<_, Vec<_>> = calls.map(route).collect();
+            routes.entry(path.to_owned()).or_default().extend(used.map(str::to_owned));
+        }
         for (path, _) in guard::HOT {
             routes.entry(path.to_owned()).or_default().push("post".to_owned());
         }

@@ -56,7 +56,12 @@ pub fn parse_fields(names: &str) -> Result<Vec<Field>, Failure> {
             Failure::invalid("fields", &format!("`{name}` is no field of a job; there are {}", known.join(", ")))
         })
     };
-    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()
+    let fields: Vec<_> =
+        names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect::<Result<_, _>>()?;
+    match fields.is_empty() {
+        true => Err(Failure::invalid("fields", "name at least one, or leave this out for the usual ones")),
+        false => Ok(fields),
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use super::granted;
 use crate::{
     api::{ClaimRequest, LeaseItem, LeasesAnswer, LeasesRequest, OutputTail},
-    http::{LiveOutput, call::Call, failure::Failure, reply::Reply},
+    http::{LiveOutput, call::Call, failure::Failure, params, reply::Reply},
     queue::{
         applied::Answer,
         command::{Claim, Command},
@@ -13,6 +13,7 @@ use crate::{
 
 /// Calls of holders, and a claim in the same entry.
 pub async fn leases(call: Call) -> Result<Reply, Failure> {
+    params::refuse_any(&call.context.path)?;
     let mut request: LeasesRequest = call.decode().await?;
     let outputs = take_outputs(&mut request.items);
     let claim = request.claim.map(claim).transpose()?;

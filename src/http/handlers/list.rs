@@ -126,6 +126,7 @@ impl ListParams {
     fn what(&self) -> Result<What, Failure> {
         let cursor = || Failure::invalid("after", "give `next` of the page before");
         if let Some(ids) = self.ids.as_deref().map(parse_ids).transpose()? {
+            self.only_named()?;
             return match ids.len() {
                 0..=IDS_MAX => Ok(What::Named(ids)),
                 _ => Err(Failure::invalid("ids", "ask for at most 1000 ids at once")),
@@ -145,6 +146,18 @@ impl ListParams {
                 Ok(similar.map_or(What::ById { after }, |each| What::Similar { each: each.max(1), after }))
             }
             (Some(_), _) => Err(Failure::invalid("order", "order by id or by priority")),
+        }
+    }
+
+    /// Named jobs are answered at once, in the order in which they are named.
+    fn only_named(&self) -> Result<(), Failure> {
+        let is_ordered = self.order.as_deref().is_some_and(|order| order != "id");
+        let beside = [("after", self.after.is_some()), ("order", is_ordered), ("similar", self.similar.is_some())];
+        match beside.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => {
+                Err(Failure::invalid(name, "jobs named by ids come in one page and in that order; leave it out"))
+            }
+            None => Ok(()),
         }
     }
 

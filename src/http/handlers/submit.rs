@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     api::{Submission, SubmitAnswer, SubmitResult, decode_submission, status_of},
-    http::{call::Call, failure::Failure, reply::Reply},
+    http::{call::Call, failure::Failure, params, reply::Reply},
     queue::{applied::Answer, command::Command, job::Json},
 };
 
@@ -26,6 +26,7 @@ pub(super) async fn keep_environment(call: &Call, digest: u128, value: Json) -> 
 
 /// A refused lone spec answers with its refusal's status; a batch is 200 whatever became of its members.
 pub async fn submit(call: Call) -> Result<Reply, Failure> {
+    params::refuse_any(&call.context.path)?;
     let submitter = Arc::clone(&call.context.principal);
     let submission = call.decode_aside(move |body| Ok(decode_submission(body, &submitter)?)).await?;
     keep_environments(&call, &submission).await?;

@@ -136,3 +136,34 @@ async fn metrics_count_what_was_asked() {
     }
     stage.end().await;
 }
+
+/// `?kill=true` was passed over, and the job was told to be not cancelable.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_nobody_reads_are_refused_by_name() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"sleep": 1}"#).await;
+    for (method, path, name) in [
+        (Method::POST, "/v1/jobs?atomic=true", "atomic"),
+        (Method::POST, "/v1/claim?wait_ms=5", "wait_ms"),
+        (Method::POST, "/v1/leases?x", "x"),
+        (Method::POST, "/v1/jobs/1/cancel?kill=true", "kill"),
+        (Method::DELETE, "/v1/jobs/1?force=1", "force"),
+        (Method::GET, "/v1/jobs/1/output?attempt=1", "attempt"),
+        (Method::GET, "/v1/stats?queue=a&x=1", "queue"),
+        (Method::GET, "/v1/jobs/1?x=1", "x"),
+        (Method::GET, "/v1/jobs?limit=1&limit=2", "limit"),
+        (Method::GET, "/v1/jobs?ids=1&order=priority", "order"),
+        (Method::GET, "/v1/jobs?ids=1&after=1", "after"),
+        (Method::GET, "/v1/jobs?fields=,", "fields"),
+    ] {
+        let body = if method == Method::POST { "{}" } else { "" };
+        let refused = stage.send(0, method, path, &[], body).await;
+        let error = &refused.json()["error"];
+        assert_eq!((refused.status.as_u16(), &error["details"]["field"]), (400, &name.into()), "{path}: {error}");
+    }
+    assert_eq!(stage.get(0, &format!("/v1/jobs/{id}")).await.ok()["status"], "queued");
+    assert_eq!(stage.get(0, "/healthz?from=a-balancer").await.status, StatusCode::OK);
+    let wrong = stage.send(0, Method::OPTIONS, "/v1/jobs/1", &[], "").await;
+    assert_eq!((wrong.code().as_str(), wrong.header("allow")), ("method_not_allowed", "GET,HEAD,DELETE,PATCH"));
+    stage.end().await;
+}
