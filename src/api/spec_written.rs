@@ -29,7 +29,10 @@ impl Patch {
             let number: Result<u64, _> = serde_json::from_str(version.get());
             number.map(Index).map_err(|_| Refusal::invalid("version", "give the job's version as you read it"))
         });
-        Ok(Self { changes, version: version.transpose()? })
+        match UNCHANGEABLE.iter().find(|field| changes.contains_key(**field)) {
+            Some(field) => Err(cannot_be_edited(field)),
+            None => Ok(Self { changes, version: version.transpose()? }),
+        }
     }
 
     pub fn over(self, old: &job::Spec) -> Result<job::Spec, Refusal> {
@@ -54,8 +57,19 @@ impl Patch {
         let reasons = std::mem::take(&mut new.reasons);
         new.reasons = old.reasons.iter().cloned().chain(reasons).collect();
         (new.environment, new.batch_name) = (old.environment, old.batch_name.clone());
+        (new.submitted_by, new.parent) = (old.submitted_by.clone(), old.parent);
+        if new.when != old.when {
+            return Err(cannot_be_edited(if matches!(new.when, When::RunAt(_)) { "run_at_ms" } else { "delay_ms" }));
+        }
         Ok(new)
     }
+}
+
+/// Of a submission, and not of the job that it made.
+const UNCHANGEABLE: [&str; 2] = ["as", "environment"];
+
+fn cannot_be_edited(field: &str) -> Refusal {
+    Refusal::invalid(field, "cannot be edited; submit a new job, or kick this one to run it now")
 }
 
 /// Fields that describe a job's only op.
@@ -205,5 +219,24 @@ mod tests {
             matches!(patched(&old, r#"{"colour": 1}"#), Err(Refusal::Invalid { field, .. }) if &*field == "colour")
         );
         assert!(patched(&old, "[]").is_err());
+    }
+
+    #[test]
+    fn patch_of_what_stays_is_refused_by_name() {
+        let old = stored(r#"{"argv": ["a"], "delay_ms": 5}"#);
+        for (patch, name) in [
+            (r#"{"delay_ms": 6}"#, "delay_ms"),
+            (r#"{"delay_ms": null}"#, "delay_ms"),
+            (r#"{"run_at_ms": 7}"#, "run_at_ms"),
+            (r#"{"as": "x"}"#, "as"),
+            (r#"{"environment": {}}"#, "environment"),
+        ] {
+            let refusal = patched(&old, patch);
+            assert!(
+                matches!(&refusal, Err(Refusal::Invalid { field, .. }) if &**field == name),
+                "{patch}: {refusal:?}"
+            );
+        }
+        assert!(patched(&old, r#"{"delay_ms": 5, "retries": 1}"#).is_ok());
     }
 }

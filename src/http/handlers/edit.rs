@@ -21,7 +21,8 @@ pub async fn edit(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
     let seen = read::look(&view, |_| ());
     let version = patch.version;
     let spec = match seen.rows.get(&RowKey::Spec(id)).and_then(Row::into_spec) {
-        Some((old, _)) => Some(Arc::new(patch.over(&old)?)),
+        // A patch that changes nothing is no edit.
+        Some((old, _)) => Some(patch.over(&old)?).filter(|new| *new != *old).map(Arc::new),
         // Refused in the log: a repeat under its key is told what it was told before the job was deleted.
         _ => None,
     };

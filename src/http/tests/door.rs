@@ -167,3 +167,20 @@ async fn parameters_that_nobody_reads_are_refused_by_name() {
     assert_eq!((wrong.code().as_str(), wrong.header("allow")), ("method_not_allowed", "GET,HEAD,DELETE,PATCH"));
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edit_of_nothing_changes_nothing() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"sleep": 1, "priority": "low", "retries": 2}"#).await;
+    let path = format!("/v1/jobs/{id}");
+    stage.post(0, &format!("{path}/priority"), r#"{"priority": -5}"#).await.ok();
+    let before = stage.get(0, &path).await.ok();
+    for patch in ["{}", r#"{"retries": 2}"#] {
+        let answer = stage.send(0, Method::PATCH, &path, &[], patch).await.ok();
+        assert_eq!((&answer["changed"], &answer["job"]["version"]), (&false.into(), &before["version"]), "{patch}");
+    }
+    let answer = stage.send(0, Method::PATCH, &path, &[], r#"{"retries": 3}"#).await.ok();
+    assert_eq!(answer["changed"], true);
+    assert_eq!(stage.get(0, &path).await.ok()["priority"], -5, "what was set since stands");
+    stage.end().await;
+}

@@ -88,11 +88,16 @@ fn replace(step: &mut Step, id: JobId, (old, birth): (&Spec, Birth), new: &Arc<S
     spec.environment.inspect(|digest| step.state.environments.take(changes, *digest));
     old.environment.inspect(|digest| step.state.environments.release(changes, *digest));
     kinds::create(step, &spec);
-    let draft = birth.of(id, &spec);
+    let (before, draft) = (birth.of(id, old), birth.of(id, &spec));
     step.state.changes.put(RowKey::Spec(id), Row::Born(spec, birth));
     step.reshape(id, |job, writer| {
-        for (op, new) in job.ops.iter_mut().zip(draft.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
-            (op.kind, op.priority) = (new.kind, new.priority);
+        let written = before.ops.into_iter().zip(draft.ops);
+        for (op, (old, new)) in job.ops.iter_mut().zip(written).filter(|(op, _)| op.status == OpStatus::Queued) {
+            op.kind = new.kind;
+            // What the priority verb has set since stands, unless the edit is of the priority.
+            if new.priority != old.priority {
+                op.priority = new.priority;
+            }
         }
         let (ram_floor_mb, time_floor_s) = (job.shape.ram_floor_mb, job.shape.time_floor_s);
         job.shape = Arc::new(Shape { ram_floor_mb, time_floor_s, ..Arc::unwrap_or_clone(draft.shape) });

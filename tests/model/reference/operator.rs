@@ -171,8 +171,13 @@ impl Model {
         self.create_limits(spec);
         self.know_group(spec);
         let job = self.job(id)?;
-        for (op, new) in job.ops.iter_mut().zip(&spec.ops).filter(|(op, _)| op.status == OpStatus::Queued) {
-            op.priority = new.priority.or(spec.priority).unwrap_or_default();
+        let written =
+            |spec: &Spec| spec.ops.iter().map(|op| op.priority.or(spec.priority).unwrap_or_default()).collect();
+        let (old, new): (Vec<_>, Vec<_>) = (written(&job.spec), written(spec));
+        for (op, (old, new)) in job.ops.iter_mut().zip(old.into_iter().zip(new)) {
+            if op.status == OpStatus::Queued && old != new {
+                op.priority = new;
+            }
         }
         let (submitted_by, parent) = (job.spec.submitted_by.clone(), job.spec.parent);
         job.spec = Arc::new(Spec { submitted_by, parent, ..Spec::clone(spec) });
