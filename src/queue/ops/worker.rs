@@ -92,6 +92,7 @@ pub fn worker(step: &mut Step, change: &WorkerChange) -> Answer {
         WorkerChange::Put { id, info, ttl_ms, resources } => {
             let expires = step.now().after(*ttl_ms);
             limits::check_range("ttl_ms", *ttl_ms, 1, limits::WORKER_TTL_MS_MAX)
+                .and_then(|()| check_is_no_pool(step, id))
                 .and_then(|()| put(step, id, info, expires, *resources))
         }
         WorkerChange::Pool { id, info, resources } => put(step, id, info, ClusterMs::NEVER, Some(*resources)),
@@ -118,6 +119,16 @@ fn put(
     step.state.changes.put(RowKey::Worker(id.clone()), Row::Worker(Box::new(worker.clone())));
     step.state.workers.put(id.clone(), worker);
     Ok(())
+}
+
+/// A pool says what its machine has once in an office: whoever took its name would take that from the queue for as long.
+fn check_is_no_pool(step: &Step, id: &Arc<str>) -> Result<(), Refusal> {
+    match step.state.workers.known.get(id) {
+        Some(worker) if worker.is_pool() => Err(Refusal::Conflict {
+            message: format!("{id} is the pool of a member; give the worker another name").into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn check(step: &Step, id: &Arc<str>, info: &str) -> Result<(), Refusal> {

@@ -56,6 +56,9 @@ impl Model {
             WorkerChange::Put { ttl_ms: 0 | TTL_MS_MAX_AND_MORE.., .. } => {
                 return Answer::Refused(Refusal::invalid("ttl_ms", ""));
             }
+            WorkerChange::Put { id, .. } if self.workers.get(id).is_some_and(Worker::is_pool) => {
+                return Answer::Refused(Refusal::Conflict { message: "".into() });
+            }
             WorkerChange::Put { id, ttl_ms, resources, info } => {
                 let expires = Some(self.now.cluster.after(*ttl_ms));
                 self.workers.insert(id.clone(), Worker { expires, has: *resources, info: info.clone(), seen_at });
