@@ -107,6 +107,8 @@ struct Target {
 /// One verb, as both ways of doing it need it.
 struct Verb {
     name: &'static str,
+    /// As it is typed, for those jobs that it is mostly for.
+    example: &'static str,
     method: Method,
     /// After `/v1/jobs/{id}`.
     path: &'static str,
@@ -114,38 +116,38 @@ struct Verb {
 }
 
 impl Verb {
-    fn new(name: &'static str, path: &'static str, body: &impl Serialize) -> Self {
+    fn new(name: &'static str, example: &'static str, path: &'static str, body: &impl Serialize) -> Self {
         let body = serde_json::to_value(body).expect("requests are plain structures");
-        Self { name, method: Method::POST, path, body }
+        Self { name, example, method: Method::POST, path, body }
     }
 }
 
 pub async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
     let request = CancelRequest { kill: args.kill, after_op: args.after_op, reason: args.reason.map(Into::into) };
-    apply(context, &args.select, Verb::new("cancel", "/cancel", &request)).await
+    apply(context, &args.select, Verb::new("cancel", "cancel --status queued", "/cancel", &request)).await
 }
 
 pub async fn kick(context: &Context, args: KickArgs) -> Outcome {
-    apply(context, &args.select, Verb::new("kick", "/kick", &json!({}))).await
+    apply(context, &args.select, Verb::new("kick", "kick --status buried", "/kick", &json!({}))).await
 }
 
 pub async fn bury(context: &Context, args: BuryArgs) -> Outcome {
     let request = BuryRequest { reason: args.reason.map(Into::into) };
-    apply(context, &args.select, Verb::new("bury", "/bury", &request)).await
+    apply(context, &args.select, Verb::new("bury", "bury --status queued", "/bury", &request)).await
 }
 
 pub async fn delete(context: &Context, args: DeleteArgs) -> Outcome {
-    let verb = Verb { method: Method::DELETE, ..Verb::new("delete", "", &json!({})) };
+    let verb = Verb { method: Method::DELETE, ..Verb::new("delete", "delete --status canceled", "", &json!({})) };
     apply(context, &args.select, verb).await
 }
 
 pub async fn priority(context: &Context, args: PriorityArgs) -> Outcome {
     let request = PriorityRequest { priority: args.priority };
-    apply(context, &args.select, Verb::new("priority", "/priority", &request)).await
+    apply(context, &args.select, Verb::new("priority", "priority high --status queued", "/priority", &request)).await
 }
 
 pub async fn archive(context: &Context, args: ArchiveArgs) -> Outcome {
-    apply(context, &args.select, Verb::new("archive", "/archive", &json!({}))).await
+    apply(context, &args.select, Verb::new("archive", "archive --status success", "/archive", &json!({}))).await
 }
 
 pub async fn edit(context: &Context, args: EditArgs) -> Outcome {
@@ -154,7 +156,7 @@ pub async fn edit(context: &Context, args: EditArgs) -> Outcome {
     for (path, value) in args.set.into_iter().chain(version) {
         put(&mut fields, &path, value).map_err(Failure::usage)?;
     }
-    let verb = Verb { method: Method::PATCH, ..Verb::new("edit", "", &fields) };
+    let verb = Verb { method: Method::PATCH, ..Verb::new("edit", "edit", "", &fields) };
     let ids: Vec<u64> = args.ids.iter().flat_map(|ids| ids.iter()).collect();
     one_by_one(context, &ids, &verb).await
 }
@@ -181,8 +183,8 @@ async fn apply(context: &Context, target: &Target, verb: Verb) -> Outcome {
     let by_property = target.selection.is_by_property() || target.dry_run;
     match (target.selection.ids().is_empty(), by_property) {
         (true, false) => Err(Failure::usage(format!(
-            "name the jobs to {}: ids, or what they are, as in `raftq {} --status queued --queue etl`",
-            verb.name, verb.name
+            "which jobs? Give ids, or say what they are, as in `raftq {} --queue etl`",
+            verb.example
         ))),
         (_, true) => in_bulk(context, target, &verb).await,
         (false, false) => one_by_one(context, &target.selection.ids(), &verb).await,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::Context,
-    failure::{Exit, Outcome},
+    failure::{Exit, Failure, Outcome},
     output, units,
 };
 use crate::client::{Method, path_segment};
@@ -87,12 +87,17 @@ pub async fn workers(context: &Context, args: WorkersArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
+async fn in_time<T>(context: &Context, coming: impl Future<Output = T>) -> Result<T, Failure> {
+    let Some(end) = context.end_of_wait() else { return Ok(coming.await) };
+    tokio::time::timeout_at(end, coming).await.map_err(|_| Failure::TimedOut("no more events came in time".into()))
+}
+
 /// Prints events as they come: id, kind, data.
 pub async fn events(context: &Context, args: EventsArgs) -> Outcome {
     let mut events = context.client.events(args.from);
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
-        let event = events.next().await?;
+        let event = in_time(context, events.next()).await??;
         if !args.kind.is_empty() && !args.kind.contains(&event.kind) {
             continue;
         }

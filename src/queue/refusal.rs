@@ -159,7 +159,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "this idempotency number is too old (the oldest kept is {oldest}); use rising numbers")
             }
             Refusal::QueueFull { limit } => {
-                write!(f, "there are {limit} live jobs already; wait until some have ended")
+                write!(f, "no more than {limit} live jobs may be here; wait until some have ended")
             }
             Refusal::Drained { by, reason: Some(reason), .. } => {
                 write!(f, "submissions are closed (drained by {by}: {reason}); wait for undrain")

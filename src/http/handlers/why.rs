@@ -32,9 +32,8 @@ pub async fn why(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
 fn in_general(status: Status) -> &'static str {
     match status {
         Status::Queued => "nothing holds it: it is its turn as soon as a worker asks for its queue and kind",
-        Status::Success | Status::Error | Status::Canceled => {
-            "it has ended; kick it to run it again, unless it succeeded"
-        }
+        Status::Success => "it has ended",
+        Status::Error | Status::Canceled => "it has ended; kick it to run it again",
         Status::Delayed | Status::Blocked | Status::Buried => "it waits",
         Status::Reserved | Status::Running | Status::Canceling => "it is under way",
     }
