@@ -1,15 +1,18 @@
-//! More at once than one tick does.
+//! More at once than one entry does.
 
 use raftq::queue::{
-    command::Command,
-    ids::WallMs,
-    job::{Spec, Status, When},
+    applied::Answer,
+    command::{CancelHow, Command},
+    ids::{JobId, WallMs},
+    job::{JobRef, Spec, Status, When},
 };
 
-use crate::log::{Log, request, spec};
+use crate::log::{Log, after, cancel, request, spec};
 
 /// What one tick does.
 const PIECE: usize = 2_048;
+/// Dependents that one entry tells.
+const WAKES: usize = 10_000;
 
 /// As many jobs and ten more, in batches: members of one are looked at in pairs.
 fn crowd(log: &mut Log, when: When) {
@@ -18,13 +21,9 @@ fn crowd(log: &mut Log, when: When) {
     log.entry(batches.collect());
 }
 
-fn delayed(log: &Log) -> usize {
-    log.pair.model.live().filter(|job| job.status() == Status::Delayed).count()
-}
-
 fn tick(log: &mut Log) -> usize {
     log.run(Command::Tick { hold_wall: false });
-    delayed(log)
+    of_status(log, Status::Delayed)
 }
 
 #[test]
@@ -45,7 +44,7 @@ fn times_to_run_that_come_together_are_kept_in_pieces() {
 
 #[test]
 fn jobs_that_grow_old_together_are_archived_and_deleted_in_pieces() {
-    use raftq::queue::command::{CancelHow, SettingsChange};
+    use raftq::queue::command::SettingsChange;
     let mut log = Log::new();
     crowd(&mut log, When::Now);
     let ids = log.pair.model.jobs.keys().copied().collect();
@@ -61,4 +60,36 @@ fn jobs_that_grow_old_together_are_archived_and_deleted_in_pieces() {
     log.cluster_ms += 10;
     tick(&mut log);
     assert_eq!(log.pair.model.jobs.len(), 10);
+}
+
+/// Who is still to hear is stored, and every entry goes on with it, whatever it is about.
+#[test]
+fn dependents_beyond_a_piece_hear_after_restarts_too() {
+    let mut log = Log::new();
+    log.submit(vec![spec()]);
+    let mut dependent = after(JobRef::Id(JobId(1)));
+    dependent.ops[0].depends[0].accept.canceled = true;
+    let batch = Command::Submit { jobs: vec![Ok(dependent.clone().into()); WAKES / 50], atomic: false };
+    log.entry(vec![request(batch); 51]);
+    let last = log.pair.model.last_job.0;
+    log.run(cancel(1, CancelHow::Waiting));
+    log.restart();
+    assert_eq!(of_status(&log, Status::Blocked), WAKES / 50);
+    // Until all have heard, what they hear cannot be taken back.
+    let answers =
+        log.entry([Command::Kick { ids: vec![JobId(1)] }, cancel(last, CancelHow::Waiting)].map(request).into());
+    assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), ["busy", "ok"]);
+    assert_eq!(of_status(&log, Status::Blocked), 0);
+    log.restart();
+    log.submit(vec![dependent]);
+    assert_eq!(of_status(&log, Status::Queued), WAKES + WAKES / 50);
+}
+
+fn code(answer: &Answer) -> &'static str {
+    let Answer::Jobs(jobs) = answer else { panic!("an answer for each job: {answer:?}") };
+    jobs[0].as_ref().map_or_else(|refusal| refusal.code(), |_| "ok")
+}
+
+fn of_status(log: &Log, status: Status) -> usize {
+    log.pair.model.live().filter(|job| job.status() == status).count()
 }

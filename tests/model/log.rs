@@ -34,6 +34,10 @@ impl Log {
         self.entry(vec![request(command)]).remove(0)
     }
 
+    pub fn restart(&mut self) {
+        self.pair.restart().unwrap_or_else(|what| panic!("{what}"));
+    }
+
     pub fn submit(&mut self, jobs: Vec<Spec>) -> Answer {
         self.run(Command::Submit { jobs: jobs.into_iter().map(|spec| Ok(Arc::new(spec))).collect(), atomic: false })
     }

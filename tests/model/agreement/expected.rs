@@ -30,6 +30,11 @@ pub fn expected(model: &Model) -> Expected<'_> {
     expect_schedules(&mut rows, model);
     rows.insert(RowKey::Counters, Mine::Exactly(Row::Counters(counters(model))));
     rows.insert(RowKey::LookAgain, Mine::Perhaps);
+    for (id, status) in &model.ended {
+        let is_needed = model.waits_for(*id, &[]).is_some();
+        let mine = if is_needed { Mine::Exactly(Row::Status(*status)) } else { Mine::Perhaps };
+        rows.insert(RowKey::Waking(*id), mine);
+    }
     for (queue, ends) in &model.totals {
         rows.insert(RowKey::QueueEnds(queue.clone()), Mine::Exactly(Row::Ends(as_ends(ends))));
     }

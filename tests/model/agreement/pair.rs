@@ -107,6 +107,13 @@ impl Pair {
         self.agree()
     }
 
+    /// The core starts again from what is stored.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.trace.push("a restart".to_owned());
+        self.core = State::load(&self.store);
+        self.agree().map_err(|what| self.with_trace(&what))
+    }
+
     fn with_trace(&self, what: &str) -> String {
         format!("{what}\n\n{}\n", self.trace.join("\n"))
     }

@@ -17,7 +17,7 @@ use crate::{
     store::Store,
 };
 
-const ANY: usize = 10_000;
+const ANY: usize = 100_000;
 
 /// Counts, orders and look-ups, each computed anew from all of the model's jobs.
 pub fn same_views(model: &Model, core: &State) -> Result<(), String> {

@@ -13,6 +13,9 @@ use super::{
     job::{Lasting, OpStatus},
 };
 
+/// Dependents that hear in one entry.
+pub const WAKES_PIECE: usize = 10_000;
+
 /// One dependency of one op.
 #[derive(Clone, Debug)]
 pub struct Latch {
@@ -110,11 +113,18 @@ impl Model {
     pub(super) fn wake_dependents(&mut self, ended: JobId, status: Status) {
         let mut waiting = Vec::new();
         for job in self.jobs.values_mut().filter(|job| !job.status().is_final()) {
-            for latch in job.depends.iter_mut().flatten().filter(|latch| latch.on == ended && latch.outcome.is_none()) {
-                latch.outcome = Some(status);
-                waiting.push(job.id);
+            if waiting.len() == self.wakes_left {
+                break;
             }
+            let latches = job.depends.iter_mut().flatten();
+            let mut open = latches.filter(|latch| latch.on == ended && latch.outcome.is_none()).peekable();
+            waiting.extend(open.peek().map(|_| job.id));
+            open.for_each(|latch| latch.outcome = Some(status));
         }
+        if waiting.is_empty() {
+            self.ended.remove(&ended);
+        }
+        self.wakes_left -= waiting.len();
         for id in waiting {
             self.look_again(id);
             self.bury_stirred();
@@ -150,7 +160,7 @@ impl Model {
     }
 
     /// An unfinished job, outside of `going`, that waits for this one.
-    pub(super) fn waits_for(&self, id: JobId, going: &[JobId]) -> Option<JobId> {
+    pub fn waits_for(&self, id: JobId, going: &[JobId]) -> Option<JobId> {
         let waits =
             |job: &&super::Job| job.depends.iter().flatten().any(|latch| latch.on == id && latch.outcome.is_none());
         self.live().filter(|job| !going.contains(&job.id)).find(waits).map(|job| job.id)

@@ -39,6 +39,7 @@ use raftq::queue::{
     settings::{Drain, Pool, Settings},
 };
 
+use dependencies::WAKES_PIECE;
 use limits::{allow, wrong_request};
 
 pub use dependencies::Latch;
@@ -72,8 +73,11 @@ pub struct Model {
     pub totals: BTreeMap<Arc<str>, BTreeMap<Status, u64>>,
     learned: BTreeMap<Arc<str>, needs::Runs>,
     pub keys: BTreeMap<(Arc<str>, Arc<str>), Name>,
-    /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first.
-    ended: BTreeMap<JobId, Status>,
+    /// Jobs that the request at hand has ended; their dependents hear when it is done, those of the oldest first, as far as
+    /// the entry may. The next one goes on.
+    pub ended: BTreeMap<JobId, Status>,
+    /// How many dependents may hear of it in the entry at hand.
+    wakes_left: usize,
     /// How many jobs nobody could hold: those that became ready, and those that were.
     pub found_impossible: [u32; 2],
     /// How many idempotency names were dropped so far.
@@ -96,6 +100,7 @@ impl Model {
     /// What an entry does before its first request: the clocks, and the grace of an earlier office's pool.
     pub fn begin(&mut self, index: Index, clocks: Clocks, office: Office) {
         self.begin_telling();
+        self.wakes_left = WAKES_PIECE;
         self.index = index;
         self.now = clocks;
         self.enter_office(office);
@@ -116,8 +121,10 @@ impl Model {
     }
 
     fn wake_all(&mut self) {
-        while let Some((id, status)) = self.ended.pop_first() {
-            self.wake_dependents(id, status);
+        while self.wakes_left > 0
+            && let Some((id, status)) = self.ended.first_key_value()
+        {
+            self.wake_dependents(*id, *status);
         }
     }
 
