@@ -20,6 +20,8 @@ use std::{
     str::FromStr,
 };
 
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
 use crate::queue::limits::{POOL_SIZE_MAX, check_queue};
 
 pub use refusal::ConfigError;
@@ -387,9 +389,14 @@ fn shell(typed: Option<String>) -> Result<Shell, ConfigError> {
     }
 }
 
+/// `loud` would be a part of the program by that name, told of in full, and all else silent.
+fn is_no_level(part: &str) -> bool {
+    !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()
+}
+
 fn log(level: Option<String>, format: Option<String>) -> Result<Log, ConfigError> {
     let level = level.unwrap_or_else(|| "info".to_owned());
-    if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+    if level.parse::<EnvFilter>().is_err() || level.split(',').any(is_no_level) {
         return Err(ConfigError::BadLogLevel { text: level });
     }
     let format = match format.as_deref() {

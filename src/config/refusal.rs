@@ -54,7 +54,9 @@ pub enum ConfigError {
     PoolSize { size: u32, most: u32 },
     #[error("`shell` is \"{text}\"; set it to auto or to the absolute path of a shell")]
     BadShell { text: String },
-    #[error("log level \"{text}\" is not understood; use error, warn, info, debug or trace")]
+    #[error(
+        "log level \"{text}\" is not understood; use error, warn, info, debug, trace or off, with exceptions as in info,PART=debug"
+    )]
     BadLogLevel { text: String },
     #[error("log format \"{text}\" is not known; use text or json")]
     BadLogFormat { text: String },

@@ -200,8 +200,13 @@ fn load_bad_shell_and_log_are_refused() {
     let with = |overrides| parse(FILE, overrides);
     let shell = Overrides { shell: Some("zsh".into()), ..Overrides::default() };
     assert!(matches!(with(shell), Err(ConfigError::BadShell { .. })));
-    let level = Overrides { log_level: Some("very,much=so".into()), ..Overrides::default() };
-    assert!(matches!(with(level), Err(ConfigError::BadLogLevel { .. })));
+    let level = |text: &str| with(Overrides { log_level: Some(text.into()), ..Overrides::default() });
+    for bad in ["very,much=so", "loud", "info,chatty"] {
+        assert!(matches!(level(bad), Err(ConfigError::BadLogLevel { .. })), "{bad}");
+    }
+    for good in ["debug", "off", "WARN", "info,raftq::raft=debug"] {
+        assert!(level(good).is_ok(), "{good}");
+    }
     let format = Overrides { log_format: Some("xml".into()), ..Overrides::default() };
     assert!(matches!(with(format), Err(ConfigError::BadLogFormat { .. })));
 }
