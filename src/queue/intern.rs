@@ -3,7 +3,10 @@
 //! Counts uses itself instead of asking the `Arc`: rows on their way to disk hold clones too, and would keep a value that
 //! no live job uses any more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 #[derive(Debug)]
 pub struct Interner<T: ?Sized + Ord> {
@@ -25,13 +28,16 @@ impl<T: ?Sized + Ord> Default for Interner<T> {
 impl<T: ?Sized + Ord> Interner<T> {
     /// The shared copy of `value`, with one more use.
     pub fn share(&mut self, value: &Arc<T>) -> Arc<T> {
-        if let Some(uses) = self.known.get_mut(value) {
-            *uses += 1;
-            let (shared, _) = self.known.get_key_value(value).expect("it was there a line ago");
-            return shared.clone();
+        match self.known.entry(value.clone()) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
+                known.key().clone()
+            }
+            Entry::Vacant(new) => {
+                new.insert(1);
+                value.clone()
+            }
         }
-        self.known.insert(value.clone(), 1);
-        value.clone()
     }
 
     /// One use less; the last one lets it go.

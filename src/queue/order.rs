@@ -27,8 +27,9 @@ pub struct Order {
     run_at: BTreeSet<(WallMs, JobId)>,
     /// Leases without a deadline: the pool's, within its own office.
     pool: BTreeSet<JobId>,
-    held: BTreeSet<(Arc<Holder>, JobId)>,
-    limits: BTreeMap<Arc<str>, LimitUse>,
+    /// Few hold many, so the holder is compared once and not along a way down through their jobs.
+    held: BTreeMap<Arc<Holder>, BTreeSet<JobId>>,
+    limits: Limits,
     unique: BTreeMap<Arc<str>, JobId>,
 }
 
@@ -59,7 +60,7 @@ impl Order {
         let lane = entry(&mut self.queues, &job.shape.queue);
         lane.by_status.entry(status).or_default().insert(job.id);
         match status {
-            Status::Queued => self.insert_ready(job),
+            Status::Queued => lane.insert_ready(job, &mut self.limits),
             Status::Reserved | Status::Running | Status::Canceling => self.insert_held(job),
             Status::Delayed | Status::Blocked | Status::Buried => {}
             Status::Success | Status::Error | Status::Canceled => panic!("job {} is final and not live", job.id),
@@ -77,13 +78,18 @@ impl Order {
 
     pub fn remove(&mut self, job: &Job) {
         let status = job.status();
+        let lane = self.queues.get_mut(&job.shape.queue).expect("a live job's queue has a lane");
+        lane.remove(job, status);
+        let lane_is_empty = lane.by_status.is_empty();
         match status {
-            Status::Queued => self.remove_ready(job),
+            Status::Queued => lane.remove_ready(job, &mut self.limits),
             Status::Reserved | Status::Running | Status::Canceling => self.remove_held(job),
             Status::Delayed | Status::Blocked | Status::Buried => {}
             Status::Success | Status::Error | Status::Canceled => panic!("job {} is final and not live", job.id),
         }
-        self.remove_from_lane(job, status);
+        if lane_is_empty {
+            self.queues.remove(&job.shape.queue);
+        }
         if let Some(due) = job.due() {
             self.due.remove(&(due, job.id));
         }
@@ -95,57 +101,9 @@ impl Order {
         }
     }
 
-    fn remove_from_lane(&mut self, job: &Job, status: Status) {
-        let lane = self.queues.get_mut(&job.shape.queue).expect("a live job's queue has a lane");
-        let ids = lane.by_status.get_mut(&status).expect("a live job stands under its status");
-        ids.remove(&job.id);
-        if ids.is_empty() {
-            lane.by_status.remove(&status);
-        }
-        if lane.by_status.is_empty() {
-            self.queues.remove(&job.shape.queue);
-        }
-    }
-
-    fn insert_ready(&mut self, job: &Job) {
-        let key = (job.current_op().kind.clone(), job.shape.clone());
-        let lane = entry(&mut self.queues, &job.shape.queue);
-        if let Some(ready) = lane.ready.get_mut(&key) {
-            ready.insert((job.priority(), job.id));
-            return;
-        }
-        lane.ready.insert(key, BTreeSet::from([(job.priority(), job.id)]));
-        for limit in job.limits() {
-            let used = entry(&mut self.limits, limit);
-            *entry(&mut used.waiting, &job.shape.queue) += 1;
-        }
-    }
-
-    fn remove_ready(&mut self, job: &Job) {
-        let key = (job.current_op().kind.clone(), job.shape.clone());
-        let lane = self.queues.get_mut(&job.shape.queue).expect("a live job's queue has a lane");
-        let ready = lane.ready.get_mut(&key).expect("a queued job stands in its shape's set");
-        ready.remove(&(job.priority(), job.id));
-        if !ready.is_empty() {
-            return;
-        }
-        lane.ready.remove(&key);
-        for limit in job.limits() {
-            let used = self.limits.get_mut(limit).expect("a waiting shape is known to its limits");
-            let shapes = used.waiting.get_mut(&job.shape.queue).expect("a waiting shape is known to its limits");
-            *shapes -= 1;
-            if *shapes == 0 {
-                used.waiting.remove(&job.shape.queue);
-            }
-            if used.is_empty() {
-                self.limits.remove(limit);
-            }
-        }
-    }
-
     fn insert_held(&mut self, job: &Job) {
         let lease = job.lease().expect("these statuses have a lease");
-        self.held.insert((lease.holder.clone(), job.id));
+        entry(&mut self.held, &lease.holder).insert(job.id);
         if lease.deadline.is_none() {
             self.pool.insert(job.id);
         }
@@ -156,8 +114,14 @@ impl Order {
 
     fn remove_held(&mut self, job: &Job) {
         let lease = job.lease().expect("these statuses have a lease");
-        self.held.remove(&(lease.holder.clone(), job.id));
-        self.pool.remove(&job.id);
+        let held = self.held.get_mut(&lease.holder).expect("who has a lease is known to hold it");
+        held.remove(&job.id);
+        if held.is_empty() {
+            self.held.remove(&lease.holder);
+        }
+        if lease.deadline.is_none() {
+            self.pool.remove(&job.id);
+        }
         for limit in job.limits() {
             let used = self.limits.get_mut(limit).expect("a held job is counted by its limits");
             used.running -= 1;
@@ -212,9 +176,8 @@ impl Order {
     /// Jobs that a worker holds, whatever its host and process.
     pub fn held_by(&self, worker: &str) -> impl Iterator<Item = JobId> {
         let first = Holder { worker: worker.into(), host: "".into(), pid: 0, office: None };
-        let from = (Arc::new(first), JobId(0));
-        let held = self.held.range(from..).take_while(move |(holder, _)| *holder.worker == *worker);
-        held.map(|(_, id)| *id)
+        let held = self.held.range(Arc::new(first)..).take_while(move |(holder, _)| *holder.worker == *worker);
+        held.flat_map(|(_, ids)| ids).copied()
     }
 
     pub fn queues(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Lane)> {
@@ -226,7 +189,51 @@ impl Order {
     }
 }
 
+type Limits = BTreeMap<Arc<str>, LimitUse>;
+
 impl Lane {
+    fn remove(&mut self, job: &Job, status: Status) {
+        let ids = self.by_status.get_mut(&status).expect("a live job stands under its status");
+        ids.remove(&job.id);
+        if ids.is_empty() {
+            self.by_status.remove(&status);
+        }
+    }
+
+    fn insert_ready(&mut self, job: &Job, limits: &mut Limits) {
+        let key = (job.current_op().kind.clone(), job.shape.clone());
+        if let Some(ready) = self.ready.get_mut(&key) {
+            ready.insert((job.priority(), job.id));
+            return;
+        }
+        self.ready.insert(key, BTreeSet::from([(job.priority(), job.id)]));
+        for limit in job.limits() {
+            let used = entry(limits, limit);
+            *entry(&mut used.waiting, &job.shape.queue) += 1;
+        }
+    }
+
+    fn remove_ready(&mut self, job: &Job, limits: &mut Limits) {
+        let key = (job.current_op().kind.clone(), job.shape.clone());
+        let ready = self.ready.get_mut(&key).expect("a queued job stands in its shape's set");
+        ready.remove(&(job.priority(), job.id));
+        if !ready.is_empty() {
+            return;
+        }
+        self.ready.remove(&key);
+        for limit in job.limits() {
+            let used = limits.get_mut(limit).expect("a waiting shape is known to its limits");
+            let shapes = used.waiting.get_mut(&job.shape.queue).expect("a waiting shape is known to its limits");
+            *shapes -= 1;
+            if *shapes == 0 {
+                used.waiting.remove(&job.shape.queue);
+            }
+            if used.is_empty() {
+                limits.remove(limit);
+            }
+        }
+    }
+
     pub fn count(&self, status: Status) -> usize {
         self.by_status.get(&status).map_or(0, BTreeSet::len)
     }
@@ -242,7 +249,7 @@ impl Lane {
 }
 
 /// `map.entry(key).or_default()` that clones the key only when it is new.
-fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &Arc<str>) -> &'a mut V {
+fn entry<'a, K: ?Sized + Ord, V: Default>(map: &'a mut BTreeMap<Arc<K>, V>, key: &Arc<K>) -> &'a mut V {
     if !map.contains_key(key) {
         map.insert(key.clone(), V::default());
     }
