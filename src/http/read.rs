@@ -7,8 +7,8 @@ use crate::{
     queue::{
         State,
         ids::JobId,
-        job::{Job, Json, LogLine, Reason},
-        rows::{Row, RowKey, Rows},
+        job::{Json, LogLine, Reason},
+        rows::{Ended, Row, RowKey, Rows},
     },
     raft::{PinnedRows, Reading, View},
 };
@@ -34,7 +34,7 @@ pub fn jobs(view: &View, ids: &[JobId], fields: &[Field]) -> Seen<Vec<Option<Job
     let mut seen = look(view, |state| ids.iter().map(|id| live(state, *id, fields)).collect::<Vec<_>>());
     for (id, job) in ids.iter().zip(&mut seen.value) {
         if job.is_none() {
-            *job = ended(&*seen.rows, *id).map(JobParts::new);
+            *job = ended(&*seen.rows, *id);
         }
     }
     seen
@@ -59,12 +59,16 @@ pub fn live(state: &State, id: JobId, fields: &[Field]) -> Option<JobParts> {
     Some(parts)
 }
 
-pub fn ended(rows: &dyn Rows, id: JobId) -> Option<Job> {
+pub fn ended(rows: &dyn Rows, id: JobId) -> Option<JobParts> {
     let row = rows.get(&RowKey::Ended(id)).or_else(|| rows.get(&RowKey::Archived(id)))?;
-    match row {
-        Row::Job(job) => Some(*job),
-        _ => None,
-    }
+    row.into_ended().map(of_ended)
+}
+
+/// A job that has ended, with the attempt that stands in its row.
+pub fn of_ended(ended: Ended) -> JobParts {
+    let mut parts = JobParts::new(*ended.job);
+    parts.attempts.extend(ended.attempt.map(|attempt| (0, vec![*attempt])));
+    parts
 }
 
 /// Adds what these fields are made of beside job and state.

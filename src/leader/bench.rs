@@ -18,10 +18,10 @@ use crate::{
     queue::{
         State,
         command::{Clocks, Command, Definition, Entry, PoolChange, Request, ScheduleChange},
-        fresh,
         ids::{ClusterMs, Index, JobId, WallMs},
         job::{Job, Json, Needs, Office, OpSpec, Payload, Spec, Status},
-        rows::{Row, RowKey, Rows},
+        live,
+        rows::{RowKey, Rows},
         schedule::{Missed, Overlap, Timing},
         testing::Memory,
     },
@@ -250,11 +250,8 @@ impl Bench {
 
     pub fn job(&self, job: JobId) -> Job {
         let core = self.core();
-        match (fresh::live_job(&core.rows, job), core.rows.get(&RowKey::Ended(job))) {
-            (Some(live), _) => *live,
-            (None, Some(Row::Job(ended))) => *ended,
-            _ => panic!("there is no job {job}"),
-        }
+        let ended = || Some(core.rows.get(&RowKey::Ended(job))?.into_ended()?.job);
+        *live::job(&core.rows, job).or_else(ended).expect("there is such a job")
     }
 
     /// Waits until the job has this status.

@@ -62,7 +62,7 @@ fn put(job: &mut Job, writer: &mut Writer, op: usize, mut attempt: Attempt) {
     fit(job, &mut attempt);
     drop_lines(job, writer);
     job.ops[op].runs_mut().recorded = recorded.wrapping_add(1);
-    writer.changes.put(key, Row::Attempt(Box::new(attempt)));
+    writer.keep_attempt(key, Box::new(attempt));
 }
 
 impl Runs {

@@ -9,6 +9,7 @@ use super::{
     ids::{JobId, WallMs},
     rows::{Changes, Row, RowKey, Rows},
     settings::Settings,
+    span,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -40,8 +41,8 @@ impl History {
         history
     }
 
-    pub fn add_ended(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
-        changes.put(RowKey::EndedAt(end, id), Row::Mark);
+    pub fn add_ended(&mut self, changes: &mut Changes, rows: &dyn Rows, end: WallMs, id: JobId) {
+        add(changes, rows, RowKey::EndedAt, end, id);
         self.oldest_ended = Some(self.oldest_ended.map_or(end, |oldest| oldest.min(end)));
         let minute = end.0 / MINUTE_MS;
         let jobs = self.minutes.entry(minute).or_default();
@@ -49,8 +50,8 @@ impl History {
         changes.put(RowKey::EndedMinute(minute), Row::Count(*jobs));
     }
 
-    pub fn remove_ended(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
-        changes.delete(RowKey::EndedAt(end, id));
+    pub fn remove_ended(&mut self, changes: &mut Changes, rows: &dyn Rows, end: WallMs, id: JobId) {
+        remove(changes, rows, RowKey::EndedAt, end, id);
         self.stale |= self.oldest_ended == Some(end);
         let minute = end.0 / MINUTE_MS;
         let jobs = self.minutes.get_mut(&minute).expect("a job that ended was counted");
@@ -63,13 +64,13 @@ impl History {
         changes.delete(RowKey::EndedMinute(minute));
     }
 
-    pub fn add_archived(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
-        changes.put(RowKey::ArchivedAt(end, id), Row::Mark);
+    pub fn add_archived(&mut self, changes: &mut Changes, rows: &dyn Rows, end: WallMs, id: JobId) {
+        add(changes, rows, RowKey::ArchivedAt, end, id);
         self.oldest_archived = Some(self.oldest_archived.map_or(end, |oldest| oldest.min(end)));
     }
 
-    pub fn remove_archived(&mut self, changes: &mut Changes, end: WallMs, id: JobId) {
-        changes.delete(RowKey::ArchivedAt(end, id));
+    pub fn remove_archived(&mut self, changes: &mut Changes, rows: &dyn Rows, end: WallMs, id: JobId) {
+        remove(changes, rows, RowKey::ArchivedAt, end, id);
         self.stale |= self.oldest_archived == Some(end);
     }
 
@@ -80,8 +81,8 @@ impl History {
             return;
         }
         let first = |oldest: Option<WallMs>, from: fn(WallMs) -> RowKey| changes.first_ended(rows, &from(oldest?));
-        self.oldest_ended = first(self.oldest_ended, |at| RowKey::EndedAt(at, JobId(0)));
-        self.oldest_archived = first(self.oldest_archived, |at| RowKey::ArchivedAt(at, JobId(0)));
+        self.oldest_ended = first(self.oldest_ended, |at| RowKey::EndedAt(at, 0));
+        self.oldest_archived = first(self.oldest_archived, |at| RowKey::ArchivedAt(at, 0));
     }
 
     /// How many not archived jobs ended before `cutoff`.
@@ -91,10 +92,12 @@ impl History {
         if !self.minutes.contains_key(&split) {
             return jobs;
         }
-        changes.scan(rows, &RowKey::EndedAt(WallMs(split * MINUTE_MS), JobId(0)), &mut |key, _| {
-            let RowKey::EndedAt(end, _) = key else { panic!("a scan stays within its kind") };
-            jobs += u64::from(*end < cutoff);
-            *end < cutoff
+        changes.scan(rows, &RowKey::EndedAt(WallMs(split * MINUTE_MS), 0), &mut |key, row| {
+            let (end, _, bits) = named(key, row);
+            if end < cutoff {
+                jobs += u64::from(bits.count_ones());
+            }
+            end < cutoff
         });
         jobs
     }
@@ -110,6 +113,46 @@ impl History {
         let delete = due(self.oldest_archived, settings.delete_after_ms);
         [archive, delete].into_iter().flatten().min()
     }
+}
+
+/// By moment and number of the span.
+type Index = fn(WallMs, u64) -> RowKey;
+
+fn add(changes: &mut Changes, rows: &dyn Rows, index: Index, end: WallMs, id: JobId) {
+    let (span, bit) = span::place(id);
+    let key = index(end, span);
+    let bits = bits(changes, rows, &key) | bit;
+    changes.put(key, Row::Count(bits));
+}
+
+fn remove(changes: &mut Changes, rows: &dyn Rows, index: Index, end: WallMs, id: JobId) {
+    let (span, bit) = span::place(id);
+    let key = index(end, span);
+    match bits(changes, rows, &key) {
+        bits if bits & bit == 0 => changes.delete(index(end, id.0)),
+        bits if bits == bit => changes.delete(key),
+        bits => changes.put(key, Row::Count(bits & !bit)),
+    }
+}
+
+fn bits(changes: &Changes, rows: &dyn Rows, key: &RowKey) -> u64 {
+    match changes.read(rows, key) {
+        Some(Row::Count(bits)) => bits,
+        _ => 0,
+    }
+}
+
+/// What a row of an index by end says: a moment, a span, and which of it ended then. Rows that only mark are of a time when each job
+/// had one of its own, under its own number.
+pub fn named(key: &RowKey, row: &Row) -> (WallMs, u64, u64) {
+    let (RowKey::EndedAt(end, number) | RowKey::ArchivedAt(end, number)) = key else {
+        panic!("a scan stays within its kind")
+    };
+    let (span, bits) = match row {
+        Row::Count(bits) => (*number, *bits),
+        _ => span::place(JobId(*number)),
+    };
+    (*end, span, bits)
 }
 
 fn due(oldest: Option<WallMs>, after_ms: Option<u64>) -> Option<WallMs> {
@@ -149,7 +192,7 @@ mod tests {
     /// Jobs 1 to [`JOBS`] have ended, one each millisecond, and are stored.
     fn ended() -> (History, Counted) {
         let (mut history, mut rows, mut changes) = (History::default(), Counted::default(), Changes::default());
-        (1..=JOBS).for_each(|at| history.add_ended(&mut changes, WallMs(at), JobId(at)));
+        (1..=JOBS).for_each(|at| history.add_ended(&mut changes, &rows, WallMs(at), JobId(at)));
         rows.rows.store(changes);
         (history, rows)
     }
@@ -161,7 +204,7 @@ mod tests {
         // One batch of entries may hold all the pieces, as it does when a log is applied anew.
         let mut changes = Changes::default();
         for first in (1..=JOBS).step_by(PIECE as usize) {
-            (first..first + PIECE).for_each(|at| history.remove_ended(&mut changes, WallMs(at), JobId(at)));
+            (first..first + PIECE).for_each(|at| history.remove_ended(&mut changes, &rows, WallMs(at), JobId(at)));
             history.refresh(&changes, &rows);
             assert_eq!(history.oldest_ended, (first + PIECE <= JOBS).then_some(WallMs(first + PIECE)));
         }
@@ -173,8 +216,8 @@ mod tests {
     fn history_that_is_loaded_is_the_one_that_was_stored() {
         let (mut history, mut rows) = ended();
         let mut changes = Changes::default();
-        history.remove_ended(&mut changes, WallMs(1), JobId(1));
-        history.add_archived(&mut changes, WallMs(1), JobId(1));
+        history.remove_ended(&mut changes, &rows, WallMs(1), JobId(1));
+        history.add_archived(&mut changes, &rows, WallMs(1), JobId(1));
         history.refresh(&changes, &rows);
         rows.rows.store(changes);
         assert_eq!(History::load(&rows), history);
@@ -188,7 +231,7 @@ mod tests {
         let mut changes = Changes::default();
         let late = 2 * MINUTE_MS;
         for (at, id) in [(late, 2001), (late + 5, 2002), (late + 9, 2003)] {
-            history.add_ended(&mut changes, WallMs(at), JobId(id));
+            history.add_ended(&mut changes, &rows, WallMs(at), JobId(id));
         }
         rows.rows.store(changes);
         let before = |cutoff| history.ended_before(&Changes::default(), &rows, WallMs(cutoff));
@@ -196,5 +239,31 @@ mod tests {
         rows.read.set(0);
         assert_eq!((before(late + 9), before(late + 10)), (JOBS + 2, JOBS + 3));
         assert!(rows.read.get() <= 6, "{} rows read", rows.read.get());
+    }
+
+    /// As it was before jobs that ended at one moment shared rows.
+    #[test]
+    fn ends_with_a_row_each_are_read_and_removed() {
+        let (mut history, mut rows, mut changes) = (History::default(), Counted::default(), Changes::default());
+        history.add_ended(&mut changes, &rows, WallMs(5), JobId(700));
+        changes.delete(RowKey::EndedAt(WallMs(5), span::place(JobId(700)).0));
+        changes.put(RowKey::EndedAt(WallMs(5), 700), Row::Mark);
+        rows.rows.store(changes);
+        let mut changes = Changes::default();
+        history.add_ended(&mut changes, &rows, WallMs(6), JobId(701));
+        let named: Vec<_> = {
+            let mut named = Vec::new();
+            changes.scan(&rows, &RowKey::EndedAt(WallMs(0), 0), &mut |key, row| {
+                let (end, span, bits) = super::named(key, row);
+                named.extend(span::ids(span, bits).map(|id| (end.0, id.0)));
+                true
+            });
+            named
+        };
+        assert_eq!(named, [(5, 700), (6, 701)]);
+        assert_eq!(history.ended_before(&changes, &rows, WallMs(6)), 1);
+        history.remove_ended(&mut changes, &rows, WallMs(5), JobId(700));
+        history.refresh(&changes, &rows);
+        assert_eq!(history.oldest_ended, Some(WallMs(6)));
     }
 }

@@ -102,11 +102,12 @@ impl State {
             waits,
             learned,
             fresh,
+            granted,
             touched: _,
             changes: _,
         } = self;
         (counters, live, order, keys) == (&other.counters, &other.live, &other.order, &other.keys)
-            && *fresh == other.fresh
+            && (fresh, granted) == (&other.fresh, &other.granted)
             && (history, totals, waits) == (&other.history, &other.totals, &other.waits)
             && (drain, pool, settings) == (&other.drain, &other.pool, &other.settings)
             && (paused, limits, learned) == (&other.paused, &other.limits, &other.learned)

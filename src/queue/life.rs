@@ -129,6 +129,16 @@ impl Job {
         self.current_op().status.lease()
     }
 
+    /// Whether a lease of it has ended.
+    pub fn had_leases(&self) -> bool {
+        self.ops.iter().any(|op| op.runs().last.is_some())
+    }
+
+    /// Whether no more than one attempt was ever recorded of it.
+    pub fn has_one_attempt(&self) -> bool {
+        matches!(&*self.ops, [op] if op.runs().recorded == 1)
+    }
+
     pub fn retries_left(&self, op: usize) -> u32 {
         self.policy.retries.saturating_sub(self.ops[op].runs().retries_used)
     }
@@ -154,6 +164,15 @@ impl Job {
     /// The op that `lease` was the last to hold, and how that ended.
     pub fn last_of(&self, lease: LeaseId) -> Option<&LastLease> {
         self.ops.iter().filter_map(|op| op.runs().last.as_ref()).find(|last| last.lease == lease)
+    }
+
+    /// A claim is granted: queued → reserved, and running where it is started at once.
+    pub fn grant(&mut self, lease: Lease, start: bool, wall: WallMs) {
+        self.hold = Hold::None;
+        self.reserve(lease, wall);
+        if start {
+            self.start(wall);
+        }
     }
 
     /// queued → reserved.

@@ -40,7 +40,8 @@
 //!
 //! # What always holds
 //!
-//! - **A live job is in memory, and has a `Live` row or is one of the [`fresh`]; a final one is neither.**
+//! - **A live job is in memory, and has a `Live` row, or is one of the [`fresh`] or
+//!   of the [`granted`]; a final one is neither.**
 //! - **At most one op of a job has a lease, and it is the current one** (P3).
 //! - **The order ([`order::Order`]) is a function of the live jobs**: it is changed only by taking a job out and putting it back.
 //! - **The state is a function of its rows**: [`State::load`] gives the same replica, checked after every step of every test.
@@ -53,13 +54,16 @@ mod attempt;
 pub mod birth;
 mod check;
 pub mod fresh;
+pub mod granted;
 mod history;
 mod intern;
 mod keys;
 mod life;
+pub mod live;
 pub mod needs;
 mod ops;
 mod overlay;
+pub mod span;
 mod step;
 mod waits;
 

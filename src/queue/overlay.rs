@@ -118,7 +118,7 @@ mod tests {
     use crate::queue::testing::Memory;
 
     fn ended(at: u64) -> RowKey {
-        RowKey::EndedAt(WallMs(at), JobId(1))
+        RowKey::EndedAt(WallMs(at), 1)
     }
 
     fn scanned(changes: &Changes, rows: &Memory, from: u64, max: usize) -> Vec<u64> {
@@ -137,14 +137,14 @@ mod tests {
         for at in [2, 4, 6] {
             rows.rows.insert(ended(at), Row::Mark);
         }
-        rows.rows.insert(RowKey::ArchivedAt(WallMs(9), JobId(1)), Row::Mark);
+        rows.rows.insert(RowKey::ArchivedAt(WallMs(9), 1), Row::Mark);
         let mut changes = Changes::default();
         for at in [1, 3, 4, 7, 8] {
             changes.put(ended(at), Row::Mark);
         }
         changes.delete(ended(6));
         changes.delete(ended(7));
-        changes.put(RowKey::ArchivedAt(WallMs(3), JobId(1)), Row::Mark);
+        changes.put(RowKey::ArchivedAt(WallMs(3), 1), Row::Mark);
         assert_eq!(scanned(&changes, &rows, 0, 99), [1, 2, 3, 4, 8]);
         assert_eq!(scanned(&changes, &rows, 3, 99), [3, 4, 8]);
         for max in 1..5 {

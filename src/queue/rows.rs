@@ -15,6 +15,7 @@ use super::{
     applied::{Answer, Position},
     birth::Birth,
     command::Free,
+    granted::Grants,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
     job::{Attempt, Dep, Job, Json, LogLine, OpResult, Reason, Spec, Status},
     needs::Learned,
@@ -30,13 +31,15 @@ pub enum RowKey {
     Live(JobId),
     /// Which live jobs of this span are fresh ([`super::fresh`]): read at start.
     Fresh(u64),
+    /// What was granted of jobs of this span ([`super::granted`]): read at start.
+    Granted(u64),
     /// A job that has ended and is not archived.
     Ended(JobId),
     Archived(JobId),
-    /// The index of `Ended` by end, for archiving by age. The value is `Mark`.
-    EndedAt(WallMs, JobId),
-    /// The index of `Archived` by end, for retention. The value is `Mark`.
-    ArchivedAt(WallMs, JobId),
+    /// The index of `Ended` by end, for archiving by age: which jobs of a span ended at this moment.
+    EndedAt(WallMs, u64),
+    /// The index of `Archived` by end, for retention.
+    ArchivedAt(WallMs, u64),
     Spec(JobId),
     /// (job, op).
     Result(JobId, u32),
@@ -98,6 +101,7 @@ impl RowKey {
             | Self::Progress(id)
             | Self::Waits(id) => Some(*id),
             Self::Fresh(_)
+            | Self::Granted(_)
             | Self::KeyName(..)
             | Self::KeySlot(..)
             | Self::Counters
@@ -153,9 +157,36 @@ pub enum Row {
     KeyAhead(KeyName),
     /// The spec of a job, and when that came. [`Row::Spec`] is that of a schedule.
     Born(Arc<Spec>, Birth),
+    Grants(Box<Grants>),
+    /// A job that has ended at its only attempt, and that attempt.
+    Done(Box<Job>, Box<Attempt>),
+}
+
+/// A job that has ended, and its only attempt if it had one: most jobs need one row for both.
+pub struct Ended {
+    pub job: Box<Job>,
+    pub attempt: Option<Box<Attempt>>,
+}
+
+impl From<Ended> for Row {
+    fn from(ended: Ended) -> Self {
+        match ended.attempt {
+            Some(attempt) => Self::Done(ended.job, attempt),
+            None => Self::Job(ended.job),
+        }
+    }
 }
 
 impl Row {
+    /// What the row of a job that has ended holds.
+    pub fn into_ended(self) -> Option<Ended> {
+        match self {
+            Self::Job(job) => Some(Ended { job, attempt: None }),
+            Self::Done(job, attempt) => Some(Ended { job, attempt: Some(attempt) }),
+            _ => None,
+        }
+    }
+
     /// The spec of a job, and when that came. Before there were fresh jobs each had a row, and its spec told no birth.
     pub fn into_spec(self) -> Option<(Arc<Spec>, Birth)> {
         match self {

@@ -12,18 +12,21 @@ use std::{
 use super::{
     applied::{Answer, Applied, NextDeadline, Position},
     command::{Command, Entry, Request},
-    fresh::Fresh,
+    fresh,
+    granted::Grants,
     history::History,
     ids::{ClusterMs, Index, JobId},
     intern::Interner,
     job::{Job, Needs, Policy, Shape},
     keys::{self, Keys},
+    live,
     needs::{self, Learned},
     ops::{self, environment::Environments, impossible, worker::Workers},
     order::Order,
     rows::{Changes, Counters, Row, RowKey, Rows},
     schedule::Schedules,
     settings::{Drain, Pool, Settings},
+    span::{self, Spans},
     step::Step,
     totals::Totals,
     waits::{self, Waits},
@@ -53,7 +56,9 @@ pub struct State {
     pub(super) waits: Waits,
     /// What resource groups have needed.
     pub(super) learned: BTreeMap<Arc<str>, Learned>,
-    pub(super) fresh: Fresh,
+    pub(super) fresh: Spans,
+    /// Live jobs to which nothing has happened but one claim.
+    pub(super) granted: Spans,
     /// Live jobs whose row is older than they are.
     pub(super) touched: BTreeSet<JobId>,
     pub(super) changes: Changes,
@@ -85,10 +90,23 @@ impl State {
                 self.changes.put(RowKey::Live(id), Row::Job(job.clone()));
             }
         }
-        self.fresh.store(&mut self.changes);
+        fresh::store(&mut self.fresh, &mut self.changes);
+        self.store_granted();
         self.totals.store(&mut self.changes);
         self.changes.put(RowKey::Counters, Row::Counters(self.counters));
         std::mem::take(&mut self.changes)
+    }
+
+    fn store_granted(&mut self) {
+        for (span, bits) in self.granted.take_changed() {
+            let key = RowKey::Granted(span);
+            if bits == 0 {
+                self.changes.delete(key);
+                continue;
+            }
+            let grants = Grants::of(span::ids(span, bits).map(|id| &*self.live[&id]));
+            self.changes.put(key, Row::Grants(Box::new(grants)));
+        }
     }
 
     /// When the next tick is wanted. A deadline in the past means: at once.
@@ -121,14 +139,7 @@ impl State {
             state.counters = counters;
         }
         state.load_settings(rows);
-        rows.scan(&RowKey::Live(JobId(0)), &mut |_, row| {
-            let Row::Job(job) = row else { panic!("the row of a live job holds a job") };
-            state.adopt(job);
-            true
-        });
-        let fresh = Fresh::load(rows);
-        fresh.jobs(rows, |job| state.adopt(Box::new(job)));
-        state.fresh = fresh;
+        (state.fresh, state.granted) = live::load(rows, |job| state.adopt(job));
         state.keys = Keys::load(rows);
         state.history = History::load(rows);
         state.workers = Workers::load(rows);
@@ -171,13 +182,20 @@ impl State {
     /// A live job has changed: it has a row from now on.
     pub(super) fn touch(&mut self, id: JobId) {
         self.fresh.remove(id);
+        self.granted.remove(id);
         self.touched.insert(id);
+    }
+
+    /// A live job was claimed, and nothing had happened to it before.
+    pub(super) fn only_granted(&mut self, id: JobId) {
+        self.touched.remove(&id);
+        self.granted.add(id);
     }
 
     /// A job is live no more.
     pub(super) fn forget_row(&mut self, id: JobId) {
         self.touched.remove(&id);
-        if !self.fresh.remove(id) {
+        if !self.fresh.remove(id) && !self.granted.remove(id) {
             self.changes.delete(RowKey::Live(id));
         }
     }

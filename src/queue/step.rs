@@ -11,11 +11,11 @@ use super::{
     command::{Clocks, Entry},
     fresh,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
-    job::{Dep, Job, Office, Spec, Status},
+    job::{Attempt, Dep, Job, Office, Spec, Status},
     limits, ops,
     order::ShapeKey,
     refusal::Refusal,
-    rows::{Changes, Row, RowKey, Rows},
+    rows::{Changes, Ended, Row, RowKey, Rows},
     state::State,
     waits,
 };
@@ -40,7 +40,12 @@ pub struct Writer<'a> {
     pub changes: &'a mut Changes,
     pub rows: &'a dyn Rows,
     pub clocks: Clocks,
+    /// The newest attempt. If the job ends by it, and it is the only one, it stands with the job.
+    attempt: Option<Recorded>,
 }
+
+/// An attempt, and the row that is its own.
+type Recorded = (RowKey, Box<Attempt>);
 
 /// A job, wherever it stands.
 pub enum Found<'a> {
@@ -48,7 +53,15 @@ pub enum Found<'a> {
     Ended(Box<Job>),
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(changes: &'a mut Changes, rows: &'a dyn Rows, clocks: Clocks) -> Self {
+        Self { changes, rows, clocks, attempt: None }
+    }
+
+    pub fn keep_attempt(&mut self, key: RowKey, attempt: Box<Attempt>) {
+        self.changes.put_attempt(self.attempt.replace((key, attempt)));
+    }
+
     pub fn read(&self, key: &RowKey) -> Option<Row> {
         self.changes.read(self.rows, key)
     }
@@ -120,9 +133,13 @@ impl<'a> Step<'a> {
 
     /// A job that has ended, archived or not.
     pub fn ended(&self, id: JobId) -> Option<Box<Job>> {
+        self.ended_whole(id).map(|ended| ended.job)
+    }
+
+    /// The same, with what else its row holds: for whoever writes that anew.
+    pub fn ended_whole(&self, id: JobId) -> Option<Ended> {
         let row = self.read(&RowKey::Ended(id)).or_else(|| self.read(&RowKey::Archived(id)))?;
-        let Row::Job(job) = row else { panic!("the row of a job that has ended holds a job") };
-        Some(job)
+        Some(row.into_ended().expect("the row of a job that has ended holds a job"))
     }
 
     /// What a job's submitter said, and when.
@@ -144,12 +161,13 @@ impl<'a> Step<'a> {
 
     /// Changes a live job. If that ends it, it leaves memory.
     pub fn change<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
-        let mut writer = Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks };
+        let mut writer = Writer::new(&mut self.state.changes, self.rows, self.clocks);
         let job = self.state.live.get_mut(&id).expect("a verb changes a job that it found");
         self.state.order.remove(job);
         let (was, held, shape) = (job.status(), job.lease().is_some(), job.shape.clone());
         let answer = edit(job, &mut writer);
         waits::settle(job, self.state.waits.of(id), &mut writer);
+        let attempt = writer.attempt;
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
         if !Arc::ptr_eq(&job.shape, &shape) {
             self.state.shared.shapes.release(&shape);
@@ -162,11 +180,22 @@ impl<'a> Step<'a> {
         let status = job.status();
         if status.is_final() {
             let job = self.state.live.remove(&id).expect("it was there a line ago");
-            self.retire(job, was);
+            self.retire(job, was, attempt);
         } else {
             self.state.order.insert(job);
+            self.state.changes.put_attempt(attempt);
             self.state.touch(id);
             self.announce(id, was, status);
+        }
+        answer
+    }
+
+    /// As [`Self::change`], by a claim. Of a job to which nothing had happened before, that says all there is.
+    pub fn grant<T>(&mut self, id: JobId, edit: impl FnOnce(&mut Job, &mut Writer) -> T) -> T {
+        let was_fresh = self.state.fresh.contains(id);
+        let answer = self.change(id, edit);
+        if was_fresh {
+            self.state.only_granted(id);
         }
         answer
     }
@@ -186,7 +215,10 @@ impl<'a> Step<'a> {
         let State { live, order, changes, .. } = &mut *self.state;
         let job = live.get_mut(&id).expect("a verb changes a job that it found");
         order.remove(job);
-        let answer = edit(job, &mut Writer { changes, rows: self.rows, clocks: self.clocks });
+        let mut writer = Writer::new(changes, self.rows, self.clocks);
+        let answer = edit(job, &mut writer);
+        let attempt = writer.attempt;
+        changes.put_attempt(attempt);
         order.insert(job);
         self.state.touch(id);
         answer
@@ -198,7 +230,10 @@ impl<'a> Step<'a> {
         self.state.order.remove(&job);
         self.state.shared.release(&job);
         let was = job.status();
-        edit(&mut job, &mut Writer { changes: &mut self.state.changes, rows: self.rows, clocks: self.clocks });
+        let mut writer = Writer::new(&mut self.state.changes, self.rows, self.clocks);
+        edit(&mut job, &mut writer);
+        let attempt = writer.attempt;
+        self.state.changes.put_attempt(attempt);
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
         self.state.touch(job.id);
         self.enter(job, was);
@@ -223,7 +258,11 @@ impl<'a> Step<'a> {
     pub fn revive(&mut self, mut job: Box<Job>, deps: Box<[Dep]>, edit: impl FnOnce(&mut Job)) {
         let (state, was) = (&mut *self.state, job.status());
         let end = job.ended_at.time().expect("a job that has ended says when");
-        state.history.remove_ended(&mut state.changes, end, job.id);
+        state.history.remove_ended(&mut state.changes, self.rows, end, job.id);
+        if let Some(Row::Done(_, attempt)) = state.changes.read(self.rows, &RowKey::Ended(job.id)) {
+            // There may be more from now on, which stand in rows of their own.
+            state.changes.put(RowKey::Attempt(job.id, 0, 0), Row::Attempt(attempt));
+        }
         state.counters.ended = state.counters.ended.saturating_sub(1);
         state.changes.delete(RowKey::Ended(job.id));
         if let Some(unique) = &job.more().unique {
@@ -247,33 +286,38 @@ impl<'a> Step<'a> {
     fn enter(&mut self, mut job: Box<Job>, was: Status) {
         let (id, state) = (job.id, &mut *self.state);
         state.shared.adopt(&mut job);
-        let mut writer = Writer { changes: &mut state.changes, rows: self.rows, clocks: self.clocks };
+        let mut writer = Writer::new(&mut state.changes, self.rows, self.clocks);
         waits::settle(&mut job, state.waits.of(id), &mut writer);
+        let attempt = writer.attempt;
         let status = job.status();
         if status.is_final() {
-            return self.retire(job, was);
+            return self.retire(job, was, attempt);
         }
+        state.changes.put_attempt(attempt);
         state.order.insert(&job);
         state.live.insert(id, job);
         self.announce(id, was, status);
     }
 
     /// A job that has ended goes from memory into its row, and whoever waits for it is to hear.
-    fn retire(&mut self, job: Box<Job>, was: Status) {
+    fn retire(&mut self, job: Box<Job>, was: Status, attempt: Option<Recorded>) {
         let (state, status) = (&mut *self.state, job.status());
         state.shared.release(&job);
         state.forget_row(job.id);
         state.counters.count_end(status);
         state.totals.count(&job.shape.queue, status);
         let end = job.ended_at.time().expect("a job that has ended says when");
-        state.history.add_ended(&mut state.changes, end, job.id);
+        state.history.add_ended(&mut state.changes, self.rows, end, job.id);
         state.waits.forget(job.id);
         state.waits.ended(&mut state.changes, job.id, status);
         if let Some(unique) = &job.more().unique {
             state.changes.put(RowKey::Unique(unique.clone(), job.id), Row::Mark);
         }
         self.effects.push(Effect::Changed { job: job.id, was, status });
-        state.changes.put(RowKey::Ended(job.id), Row::Job(job));
+        let (only, others) = if job.has_one_attempt() { (attempt, None) } else { (None, attempt) };
+        state.changes.put_attempt(others);
+        let ended = Ended { job, attempt: only.map(|(_, attempt)| attempt) };
+        state.changes.put(RowKey::Ended(ended.job.id), ended.into());
     }
 
     pub fn next_job_id(&mut self) -> JobId {
@@ -307,6 +351,14 @@ impl<'a> Step<'a> {
     /// Claims that wait for room in a limit group look again.
     pub fn wake_limit(&mut self, limit: &str) {
         self.ready.extend(self.state.order.waiting_for(limit).cloned());
+    }
+}
+
+impl Changes {
+    fn put_attempt(&mut self, recorded: Option<Recorded>) {
+        if let Some((key, attempt)) = recorded {
+            self.put(key, Row::Attempt(attempt));
+        }
     }
 }
 

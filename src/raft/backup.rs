@@ -29,10 +29,10 @@ use crate::{
     codec::{self, Format},
     queue::{
         State,
-        fresh::Fresh,
         ids::{JobId, LeaseId, WallMs},
         invariants,
         rows::{Row, RowKey, Rows},
+        span::{self, Spans},
     },
     storage::{ClusterId, Family},
 };
@@ -120,7 +120,7 @@ struct Held {
 struct Counts {
     live: u64,
     /// Live jobs that are made from their specs; these rows come before those.
-    fresh: Fresh,
+    from_specs: Spans,
     ended: u64,
     archived: u64,
     /// Only the first of each is wanted: rows come in order.
@@ -164,17 +164,26 @@ fn take_row(
 }
 
 impl Counts {
+    fn made_from_specs(&mut self, span: u64, bits: u64) {
+        span::ids(span, bits).for_each(|id| self.from_specs.add(id));
+        self.live += u64::from(bits.count_ones());
+    }
+
     /// Counts the row, and says whether a state is loaded from it.
     fn wants(&mut self, key: &RowKey, row: &Row) -> bool {
         match key {
             RowKey::Live(_) => self.live += 1,
             RowKey::Fresh(span) => {
                 if let Row::Count(bits) = row {
-                    self.fresh.add_row(*span, *bits);
-                    self.live += u64::from(bits.count_ones());
+                    self.made_from_specs(*span, *bits);
                 }
             }
-            RowKey::Spec(id) => return self.fresh.contains(*id),
+            RowKey::Granted(span) => {
+                if let Row::Grants(grants) = row {
+                    self.made_from_specs(*span, grants.bits());
+                }
+            }
+            RowKey::Spec(id) => return self.from_specs.contains(*id),
             RowKey::Ended(_) => self.ended += 1,
             RowKey::Archived(_) => self.archived += 1,
             RowKey::EndedAt(..) => return !std::mem::replace(&mut self.ended_at, true),

@@ -2,7 +2,7 @@
 //!
 //! | family | keys | why apart |
 //! |---|---|---|
-//! | live | live jobs | all of it is read at start, nothing else is |
+//! | live | live jobs | all of it is read at start, and specs of jobs without a row |
 //! | ended, archived | jobs that have ended | listings walk them |
 //! | jobs | what belongs to a job: kind, job, rest | read one job at a time |
 //! | index | kind, sorted text or time, job | listings and retention walk them |
@@ -54,6 +54,7 @@ mod kind {
     pub const PROGRESS: u8 = 7;
     pub const WAITS: u8 = 8;
     pub const FRESH: u8 = 1;
+    pub const GRANTED: u8 = 2;
     pub const ENDED_AT: u8 = 1;
     pub const ARCHIVED_AT: u8 = 2;
     pub const GROUP: u8 = 3;
@@ -182,10 +183,11 @@ pub fn locate(key: &RowKey) -> (Family, Vec<u8>) {
     let (family, bytes) = match key {
         RowKey::Live(job) => (LIVE, of_job(kind::JOB, *job)),
         RowKey::Fresh(span) => (LIVE, start(kind::FRESH).u64(*span)),
+        RowKey::Granted(span) => (LIVE, start(kind::GRANTED).u64(*span)),
         RowKey::Ended(job) => (ENDED, of_job(kind::JOB, *job)),
         RowKey::Archived(job) => (ARCHIVED, of_job(kind::JOB, *job)),
-        RowKey::EndedAt(at, job) => (INDEX, start(kind::ENDED_AT).u64(at.0).u64(job.0)),
-        RowKey::ArchivedAt(at, job) => (INDEX, start(kind::ARCHIVED_AT).u64(at.0).u64(job.0)),
+        RowKey::EndedAt(at, span) => (INDEX, start(kind::ENDED_AT).u64(at.0).u64(*span)),
+        RowKey::ArchivedAt(at, span) => (INDEX, start(kind::ARCHIVED_AT).u64(at.0).u64(*span)),
         RowKey::Spec(job) => (JOBS, of_job(kind::SPEC, *job)),
         RowKey::Result(job, op) => (JOBS, of_job(kind::RESULT, *job).u32(*op)),
         RowKey::Attempt(job, op, slot) => (JOBS, of_job(kind::ATTEMPT, *job).u32(*op).u32(*slot)),
@@ -225,6 +227,7 @@ pub fn identify(family: Family, key: &[u8]) -> Option<RowKey> {
     let p = &mut parts;
     match family {
         LIVE if kind == kind::FRESH => p.u64().map(RowKey::Fresh),
+        LIVE if kind == kind::GRANTED => p.u64().map(RowKey::Granted),
         LIVE => job(p).map(RowKey::Live),
         ENDED => job(p).map(RowKey::Ended),
         ARCHIVED => job(p).map(RowKey::Archived),
@@ -253,8 +256,8 @@ fn identify_of_job(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
 
 fn identify_index(kind: u8, p: &mut KeyParts<'_>) -> Option<RowKey> {
     match kind {
-        kind::ENDED_AT => Some(RowKey::EndedAt(WallMs(p.u64()?), job(p)?)),
-        kind::ARCHIVED_AT => Some(RowKey::ArchivedAt(WallMs(p.u64()?), job(p)?)),
+        kind::ENDED_AT => Some(RowKey::EndedAt(WallMs(p.u64()?), p.u64()?)),
+        kind::ARCHIVED_AT => Some(RowKey::ArchivedAt(WallMs(p.u64()?), p.u64()?)),
         kind::GROUP => Some(RowKey::Group(text(p)?, job(p)?)),
         kind::UNIQUE => Some(RowKey::Unique(text(p)?, job(p)?)),
         kind::WAKING => job(p).map(RowKey::Waking),
@@ -338,10 +341,11 @@ mod tests {
         vec![
             RowKey::Live(job),
             RowKey::Fresh(7),
+            RowKey::Granted(7),
             RowKey::Ended(job),
             RowKey::Archived(job),
-            RowKey::EndedAt(WallMs(9), job),
-            RowKey::ArchivedAt(WallMs(9), job),
+            RowKey::EndedAt(WallMs(9), 7),
+            RowKey::ArchivedAt(WallMs(9), 7),
             RowKey::Spec(job),
             RowKey::Result(job, 1),
             RowKey::Attempt(job, 1, 2),

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use raftq::queue::{
-    fresh::Fresh,
     job::Job,
+    live,
     rows::{Changes, Row, RowKey, Rows},
 };
 
@@ -36,15 +36,14 @@ impl Store {
 
     /// Every job that exists, and whether it stands among the live, the ended, or the archived.
     pub fn jobs(&self) -> impl Iterator<Item = (Place, Cow<'_, Job>)> {
-        let with_row = self.rows.iter().filter_map(|(key, row)| match (key, row) {
-            (RowKey::Live(_), Row::Job(job)) => Some((Place::Live, Cow::Borrowed(&**job))),
-            (RowKey::Ended(_), Row::Job(job)) => Some((Place::Ended, Cow::Borrowed(&**job))),
-            (RowKey::Archived(_), Row::Job(job)) => Some((Place::Archived, Cow::Borrowed(&**job))),
+        let ended = self.rows.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Ended(_), Row::Job(job) | Row::Done(job, _)) => Some((Place::Ended, Cow::Borrowed(&**job))),
+            (RowKey::Archived(_), Row::Job(job) | Row::Done(job, _)) => Some((Place::Archived, Cow::Borrowed(&**job))),
             _ => None,
         });
-        let mut fresh = Vec::new();
-        Fresh::load(self).jobs(self, |job| fresh.push((Place::Live, Cow::Owned(job))));
-        with_row.chain(fresh)
+        let mut live = Vec::new();
+        live::load(self, |job| live.push((Place::Live, Cow::Owned(*job))));
+        ended.chain(live)
     }
 }
 

@@ -63,6 +63,8 @@ fn summary(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts, spec: &Spec) ->
         Some(Row::Result(result)) => api::result_value(&result),
         _ => None,
     });
+    // Only an earlier lease can have left one.
+    let checkpoint = parts.job.had_leases().then(|| read::json(rows, &RowKey::Checkpoint(claimed.job))).flatten();
     let environment = spec.environment.and_then(|digest| read::json(rows, &RowKey::Environment(digest)));
     ClaimedSummary {
         id: claimed.job,
@@ -72,7 +74,7 @@ fn summary(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts, spec: &Spec) ->
         groups: spec.groups.iter().cloned().collect(),
         needs: Some(NeedsSpec::from(parts.needs)),
         meta: spec.meta.as_ref().and_then(raw_value),
-        checkpoint: read::json(rows, &RowKey::Checkpoint(claimed.job)).as_ref().and_then(raw_value),
+        checkpoint: checkpoint.as_ref().and_then(raw_value),
         results: results.collect(),
         keep_output: spec.keep_output,
         environment: environment.as_ref().and_then(raw_value),

@@ -12,7 +12,7 @@ use crate::{
         ids::JobId,
         job::Status,
         query::Listing,
-        rows::{Row, RowKey, Rows},
+        rows::{RowKey, Rows},
     },
     raft::View,
 };
@@ -76,11 +76,11 @@ impl Selection {
     fn ended(&self, rows: &dyn Rows, from: RowKey, enough: usize) -> (Vec<JobParts>, Option<JobId>) {
         let (mut jobs, mut examined, mut horizon) = (Vec::new(), 0, None);
         rows.scan(&from, &mut |_, row| {
-            let Row::Job(job) = row else { return false };
+            let Some(ended) = row.into_ended() else { return false };
             examined += 1;
-            let (id, fits) = (job.id, self.fits_job(&job));
+            let (id, fits) = (ended.job.id, self.fits_job(&ended.job));
             if fits {
-                jobs.push(JobParts::new(*job));
+                jobs.push(read::of_ended(ended));
             }
             let go_on = (jobs.len() < enough || self.must_look()) && examined < EXAMINED_MAX;
             if !go_on {

@@ -8,8 +8,8 @@ use crate::{
     api::{Field, JobParts, Source},
     http::read::{self, Seen},
     queue::{
-        fresh,
         ids::JobId,
+        live,
         rows::{RowKey, Rows},
     },
     raft::View,
@@ -75,8 +75,7 @@ fn indexed(rows: &dyn Rows, from: &RowKey) -> (BTreeSet<JobId>, Option<JobId>) {
 }
 
 fn stored(rows: &dyn Rows, id: JobId) -> Option<JobParts> {
-    let job = fresh::live_job(rows, id).map(|job| *job).or_else(|| read::ended(rows, id))?;
-    Some(JobParts::new(job))
+    live::job(rows, id).map(|job| JobParts::new(*job)).or_else(|| read::ended(rows, id))
 }
 
 /// What holds them is computed from the state as it is now, which is what is asked for.

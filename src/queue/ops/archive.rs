@@ -3,10 +3,9 @@
 use crate::queue::{
     applied::{Answer, JobBrief},
     ids::JobId,
-    job::Job,
     refusal::Refusal,
-    rows::{Row, RowKey},
-    step::{Found, Step, brief},
+    rows::{Ended, RowKey},
+    step::{Step, brief},
 };
 
 pub fn archive(step: &mut Step, ids: &[JobId]) -> Answer {
@@ -14,23 +13,26 @@ pub fn archive(step: &mut Step, ids: &[JobId]) -> Answer {
 }
 
 fn archive_one(step: &mut Step, id: JobId) -> Result<JobBrief, Refusal> {
-    let job = match step.find(id)? {
-        Found::Live(job) => return Err(Refusal::NotFinal { status: job.status() }),
-        Found::Ended(job) if job.archived => return Ok(brief(&job, false)),
-        Found::Ended(job) => job,
-    };
-    move_over(step, job);
+    if let Some(job) = step.live(id) {
+        return Err(Refusal::NotFinal { status: job.status() });
+    }
+    let ended = step.ended_whole(id).ok_or(Refusal::NotFound { id })?;
+    if ended.job.archived {
+        return Ok(brief(&ended.job, false));
+    }
+    move_over(step, ended);
     Ok(step.brief(id, true))
 }
 
-pub fn move_over(step: &mut Step, mut job: Box<Job>) {
+pub fn move_over(step: &mut Step, mut ended: Ended) {
+    let job = &mut ended.job;
     let (id, end) = (job.id, job.ended_at.time().expect("a job that has ended says when"));
     let state = &mut *step.state;
-    state.history.remove_ended(&mut state.changes, end, id);
-    state.history.add_archived(&mut state.changes, end, id);
+    state.history.remove_ended(&mut state.changes, step.rows, end, id);
+    state.history.add_archived(&mut state.changes, step.rows, end, id);
     state.changes.delete(RowKey::Ended(id));
     job.archived = true;
     (job.version, job.changed_at) = (step.index, step.clocks.wall);
-    step.state.changes.put(RowKey::Archived(id), Row::Job(job));
+    step.state.changes.put(RowKey::Archived(id), ended.into());
     step.state.counters.archived += 1;
 }

@@ -3,10 +3,12 @@
 use crate::queue::{
     applied::Answer,
     command::Autoarchive,
+    history,
     ids::{JobId, WallMs},
     limits,
     ops::{archive, delete},
     rows::RowKey,
+    span,
     step::Step,
 };
 
@@ -27,22 +29,31 @@ fn archive_before(
     after: Option<(WallMs, JobId)>,
     limit: usize,
 ) -> Vec<(WallMs, JobId)> {
-    let (at, id) = after.map_or((WallMs(0), JobId(0)), |(at, id)| (at, JobId(id.0.saturating_add(1))));
-    let piece = ended_before(step, &RowKey::EndedAt(at, id), cutoff, limit);
+    let piece = ended_before(step, RowKey::EndedAt, after, cutoff, limit);
     for (_, id) in &piece {
-        let job = step.ended(*id).expect("the index of ends names jobs that exist");
-        archive::move_over(step, job);
+        let ended = step.ended_whole(*id).expect("the index of ends names jobs that exist");
+        archive::move_over(step, ended);
     }
     piece
 }
 
-fn ended_before(step: &Step, from: &RowKey, cutoff: WallMs, limit: usize) -> Vec<(WallMs, JobId)> {
+/// The first in this index that ended before `cutoff`, behind `after`.
+fn ended_before(
+    step: &Step,
+    index: fn(WallMs, u64) -> RowKey,
+    after: Option<(WallMs, JobId)>,
+    cutoff: WallMs,
+    limit: usize,
+) -> Vec<(WallMs, JobId)> {
     let mut piece = Vec::new();
-    step.state.changes.scan(step.rows, from, &mut |key, _| {
-        let (RowKey::EndedAt(end, id) | RowKey::ArchivedAt(end, id)) = key else { panic!("a scan stays in its kind") };
-        let wanted = *end < cutoff && piece.len() < limit;
-        piece.extend(wanted.then_some((*end, *id)));
-        wanted
+    let from = after.map_or(index(WallMs(0), 0), |(at, id)| index(at, span::place(id).0));
+    step.state.changes.scan(step.rows, &from, &mut |key, row| {
+        let (end, span, bits) = history::named(key, row);
+        if end < cutoff {
+            let jobs = span::ids(span, bits).map(|id| (end, id));
+            piece.extend(jobs.filter(|job| after.is_none_or(|after| *job > after)).take(limit - piece.len()));
+        }
+        end < cutoff && piece.len() < limit
     });
     piece
 }
@@ -60,8 +71,7 @@ pub fn by_policy(step: &mut Step, piece: usize) {
         archive_before(step, cutoff, None, piece);
     }
     if let Some(cutoff) = delete {
-        let from = RowKey::ArchivedAt(WallMs(0), JobId(0));
-        for (_, id) in ended_before(step, &from, cutoff, piece) {
+        for (_, id) in ended_before(step, RowKey::ArchivedAt, None, cutoff, piece) {
             delete::remove(step, id);
         }
     }

@@ -14,7 +14,7 @@ use crate::queue::{
     applied::{Answer, Claimed},
     command::{Claim, Free, Wanted},
     ids::{JobId, Priority},
-    job::{Hold, Holder, Job, Lease, Needs, Shape, Status},
+    job::{Holder, Job, Lease, Needs, Shape, Status},
     order::ShapeKey,
     refusal::Refusal,
     step::{Found, Step},
@@ -104,15 +104,11 @@ impl<'a> Taker<'a> {
         let (claim, holder) = (self.claim, self.holder.clone());
         // What counts, learned and raised: else one claim would pack more than fits.
         self.free.take(&step.state.needs(&step.live(id).expect("it was found free").shape));
-        step.change(id, |job, writer| {
+        step.grant(id, |job, writer| {
             let length_ms = claim.lease_ms.unwrap_or(job.policy.lease_ms);
             let deadline = (!claim.pool).then(|| now.after(length_ms));
-            job.hold = Hold::None;
             let lease = Lease { id: lease_id, holder, length_ms, deadline, log_next: 0, cancel_after: false };
-            job.reserve(lease, writer.clocks.wall);
-            if claim.start {
-                job.start(writer.clocks.wall);
-            }
+            job.grant(lease, claim.start, writer.clocks.wall);
             let attempts = job.current_op().runs().attempts;
             Claimed { job: id, op: job.current() as u32, lease: lease_id, lease_ms: length_ms, attempts }
         })

@@ -90,11 +90,11 @@ fn remove_ended(step: &mut Step, id: JobId) {
         state.changes.delete(RowKey::Unique(unique.clone(), id));
     }
     if job.archived {
-        state.history.remove_archived(&mut state.changes, end, id);
+        state.history.remove_archived(&mut state.changes, step.rows, end, id);
         state.changes.delete(RowKey::Archived(id));
         state.counters.archived = state.counters.archived.saturating_sub(1);
     } else {
-        state.history.remove_ended(&mut state.changes, end, id);
+        state.history.remove_ended(&mut state.changes, step.rows, end, id);
         state.changes.delete(RowKey::Ended(id));
     }
     state.counters.ended = state.counters.ended.saturating_sub(1);

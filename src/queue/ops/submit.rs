@@ -227,9 +227,9 @@ fn weigh(step: &mut Step, id: JobId, spec_bytes: usize) {
     if step.live(id).is_some() {
         return step.renew(id, |job, writer| attempt::count_spec(job, writer, spec_bytes));
     }
-    let mut job = step.ended(id).expect("a job that is not live has ended");
-    job.spec_bytes = u32::try_from(spec_bytes).expect("a spec's size was checked");
-    step.state.changes.put(RowKey::Ended(id), Row::Job(job));
+    let mut ended = step.ended_whole(id).expect("a job that is not live has ended");
+    ended.job.spec_bytes = u32::try_from(spec_bytes).expect("a spec's size was checked");
+    step.state.changes.put(RowKey::Ended(id), ended.into());
 }
 
 fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {

@@ -137,10 +137,10 @@ impl Script {
             return trace::job(&self.bench.state, job);
         }
         let ended = [RowKey::Ended(id), RowKey::Archived(id)].into_iter().find_map(|key| self.bench.rows.get(&key));
-        match ended {
-            Some(Row::Job(job)) if job.archived => format!("archived {}", trace::job(&self.bench.state, &job)),
-            Some(Row::Job(job)) => trace::job(&self.bench.state, &job),
-            _ => format!("no job {id}\n"),
+        match ended.and_then(Row::into_ended).map(|ended| ended.job) {
+            Some(job) if job.archived => format!("archived {}", trace::job(&self.bench.state, &job)),
+            Some(job) => trace::job(&self.bench.state, &job),
+            None => format!("no job {id}\n"),
         }
     }
 

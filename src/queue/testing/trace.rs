@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::queue::{
     applied::{Answer, Applied, Claimed, Effect, JobBrief, LeaseState, ScheduleNews, Submitted},
-    job::{Hold, Job, Op},
+    job::{Attempt, Hold, Job, Op},
     refusal::Refusal,
     rows::{Row, RowKey},
     state::State,
@@ -132,14 +132,17 @@ fn op(job: &Job, at: usize, op: &Op) -> String {
     text + &format!(" attempts {} retries_left {left} lost {}", runs.attempts, runs.lost)
 }
 
+fn attempt(op: u32, attempt: &Attempt) -> String {
+    let reason = attempt.fail_reason.as_deref().unwrap_or("ok");
+    let error = attempt.error.as_deref().map_or(String::new(), |error| format!(" ({error})"));
+    format!("attempt {} of op {op} by {:?}: {reason}{error}", attempt.number, attempt.worker)
+}
+
 /// What a row says, for the kinds that scripts look at.
 pub fn row(key: &RowKey, row: &Row) -> Option<String> {
     Some(match (key, row) {
-        (RowKey::Attempt(_, op, _), Row::Attempt(attempt)) => {
-            let reason = attempt.fail_reason.as_deref().unwrap_or("ok");
-            let error = attempt.error.as_deref().map_or(String::new(), |error| format!(" ({error})"));
-            format!("attempt {} of op {op} by {:?}: {reason}{error}", attempt.number, attempt.worker)
-        }
+        (RowKey::Attempt(_, op, _), Row::Attempt(of)) => attempt(*op, of),
+        (RowKey::Ended(_) | RowKey::Archived(_), Row::Done(_, of)) => attempt(0, of),
         (RowKey::Result(_, op), Row::Result(result)) => {
             format!("result of op {op}: {:?} {:?}", result.result.as_ref().map(|json| &json.0), result.jobs)
         }

@@ -37,10 +37,11 @@ fn every_kind() -> Vec<RowKey> {
 fn after(key: &RowKey, job: JobId, name: &dyn Fn() -> Arc<str>) -> Option<RowKey> {
     Some(match key {
         RowKey::Live(_) => RowKey::Fresh(0),
-        RowKey::Fresh(_) => RowKey::Ended(job),
+        RowKey::Fresh(_) => RowKey::Granted(0),
+        RowKey::Granted(_) => RowKey::Ended(job),
         RowKey::Ended(_) => RowKey::Archived(job),
-        RowKey::Archived(_) => RowKey::EndedAt(WallMs(0), job),
-        RowKey::EndedAt(..) => RowKey::ArchivedAt(WallMs(0), job),
+        RowKey::Archived(_) => RowKey::EndedAt(WallMs(0), 0),
+        RowKey::EndedAt(..) => RowKey::ArchivedAt(WallMs(0), 0),
         RowKey::ArchivedAt(..) => RowKey::Spec(job),
         RowKey::Spec(_) => RowKey::Result(job, 0),
         RowKey::Result(..) => RowKey::Attempt(job, 0, 0),
@@ -103,8 +104,8 @@ fn eloquent() -> Arc<Spec> {
     })
 }
 
-/// 1 is worked on and brings 10 along, 2 is archived, 3 stays, 4 waits for it and for 2, 5 is not due, 6 is held, 7 delayed,
-/// 8 buried, 9 the pool's.
+/// 1 is worked on and brings 12 along, 2 is archived, 3 stays, 4 waits for it and for 2, 5 is not due, 6 is held, 7 delayed,
+/// 8 buried, 9 the pool's, 10 and 11 are claimed and nothing else.
 fn jobs() -> Command {
     let jobs = [
         spec(|spec| {
@@ -124,6 +125,8 @@ fn jobs() -> Command {
         spec(|_| {}),
         spec(|spec| spec.when = When::Delay(3_600_000)),
         spec(|spec| spec.unique = Some("live".into())),
+        spec(|_| {}),
+        spec(|_| {}),
         spec(|_| {}),
     ];
     Command::Submit { jobs: jobs.map(Ok).into(), atomic: true }
@@ -159,11 +162,15 @@ async fn call(leader: &Node, job: JobId, lease: LeaseId, action: LeaseAction) {
     assert!(matches!(&answer, Answer::Leases { results, .. } if results[0].is_ok()), "{answer:?}");
 }
 
-/// Claims a job, and touches it with all that a touch may bring.
-async fn hold(leader: &Node, job: JobId, pool: bool) -> LeaseId {
+async fn claim(leader: &Node, job: JobId, pool: bool) -> LeaseId {
     let claim = Claim { pid: 1, pool, start: true, ..Claim::of("w", Wanted::Ids(vec![job])) };
     let Answer::Claimed(claimed) = ask(leader, Command::Claim(claim)).await else { panic!("a claim is answered so") };
-    let lease = claimed[0].as_ref().expect("granted").lease;
+    claimed[0].as_ref().expect("granted").lease
+}
+
+/// Claims a job, and touches it with all that a touch may bring.
+async fn hold(leader: &Node, job: JobId, pool: bool) -> LeaseId {
+    let lease = claim(leader, job, pool).await;
     let log = vec![("note".into(), "x".repeat(4_096).into()); 3];
     let action = LeaseAction::Touch { log, log_seq: Some(1), progress: Some(json()), checkpoint: Some(json()) };
     call(leader, job, lease, action).await;
@@ -214,9 +221,11 @@ async fn fill(leader: &Node) {
     ask(leader, Command::Environment { digest: 7, value: json() }).await;
     ask(leader, jobs()).await;
     work_through(leader, JobId(1)).await;
-    succeed(leader, JobId(10), "1", Vec::new()).await;
+    succeed(leader, JobId(12), "1", Vec::new()).await;
     hold(leader, JobId(6), false).await;
     hold(leader, JobId(9), true).await;
+    claim(leader, JobId(10), false).await;
+    claim(leader, JobId(11), true).await;
     schedules(leader).await;
     let resources = Free { cores_milli: Some(1), ram_mb: Some(1), disk_mb: Some(1), time_s: Some(1) };
     let worker = WorkerChange::Put { id: "w".into(), info: json(), ttl_ms: 60_000, resources: Some(resources) };
@@ -252,15 +261,19 @@ async fn fill(leader: &Node) {
 /// The ways to all that the types of rows have room for, and whether a row of this node says anything there.
 fn fields(node: &Node) -> BTreeMap<String, bool> {
     let mut fields = BTreeMap::new();
-    for (_, row) in rows(node) {
-        // What a schedule's jobs are is of the type of what a job is.
-        let row = match row {
-            Row::Spec(spec) => Row::Born(spec, Birth::default()),
-            other => other,
-        };
+    for row in rows(node).into_iter().flat_map(|(_, row)| by_type(row)) {
         look_into(String::new(), &serde_json::to_value(row).expect("a row is plain data"), &mut fields);
     }
     fields
+}
+
+/// What is said in rows of different kinds and is of one type.
+fn by_type(row: Row) -> Vec<Row> {
+    match row {
+        Row::Spec(spec) => vec![Row::Born(spec, Birth::default())],
+        Row::Done(job, attempt) => vec![Row::Job(job), Row::Attempt(attempt)],
+        other => vec![other],
+    }
 }
 
 fn look_into(way: String, value: &Value, fields: &mut BTreeMap<String, bool>) {

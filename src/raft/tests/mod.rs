@@ -22,10 +22,9 @@ use crate::{
     queue::{
         applied::Answer,
         command::{Command, Request},
-        fresh::Fresh,
         ids::JobId,
         job::{Json, OpSpec, Payload, Spec},
-        rows::{RowKey, Rows},
+        live,
     },
 };
 
@@ -60,13 +59,7 @@ fn submitted(committed: &Committed) -> JobId {
 
 fn live_jobs(rows: &PinnedRows) -> BTreeSet<JobId> {
     let mut jobs = BTreeSet::new();
-    Fresh::load(rows).jobs(rows, |job| _ = jobs.insert(job.id));
-    rows.scan(&RowKey::Live(JobId(0)), &mut |key, _| {
-        if let RowKey::Live(job) = key {
-            jobs.insert(job);
-        }
-        true
-    });
+    live::load(rows, |job| _ = jobs.insert(job.id));
     jobs
 }
 

@@ -16,7 +16,7 @@ use crate::reference::{Job, Model};
 const RING_OF_ATTEMPTS: usize = 10;
 const RING_OF_REASONS: usize = 100;
 const RING_OF_ANSWERS: u64 = 1024;
-const FRESH_SPAN: u64 = 64;
+const SPAN: u64 = 64;
 const MINUTE_MS: u64 = 60_000;
 
 type Expected<'a> = BTreeMap<RowKey, Mine<'a>>;
@@ -51,9 +51,10 @@ fn expect_job<'a>(rows: &mut Expected<'a>, job: &'a Job) {
     if is_final {
         rows.insert(place, Mine::There);
     } else {
-        // Its own row, or a bit: that it stands in one of the two is seen where jobs are compared.
+        // Its own row, a bit, or a grant: that it stands in one of the three is seen where jobs are compared.
         rows.insert(place, Mine::Perhaps);
-        rows.insert(RowKey::Fresh(id.0 / FRESH_SPAN), Mine::Perhaps);
+        rows.insert(RowKey::Fresh(id.0 / SPAN), Mine::Perhaps);
+        rows.insert(RowKey::Granted(id.0 / SPAN), Mine::Perhaps);
     }
     rows.insert(RowKey::Spec(id), Mine::Spec(&job.spec));
     rows.extend(job.spec.groups.iter().map(|group| (RowKey::Group(group.clone(), id), Mine::Exactly(Row::Mark))));
@@ -65,8 +66,11 @@ fn expect_job<'a>(rows: &mut Expected<'a>, job: &'a Job) {
         if *op.result != OpResult::default() {
             rows.insert(RowKey::Result(id, number), Mine::Result(&op.result));
         }
+        // The only one may stand with the job: that it is somewhere is seen where histories are compared.
+        let may_be_elsewhere = is_final && job.ops.len() == 1 && op.history.len() == 1;
         for (at, attempt) in newest(&op.history, RING_OF_ATTEMPTS) {
-            rows.insert(RowKey::Attempt(id, number, (at % RING_OF_ATTEMPTS) as u32), Mine::Attempt(attempt));
+            let mine = if may_be_elsewhere { Mine::Perhaps } else { Mine::Attempt(attempt) };
+            rows.insert(RowKey::Attempt(id, number, (at % RING_OF_ATTEMPTS) as u32), mine);
         }
     }
     expect_for_next_attempt(rows, job, is_final);
@@ -104,11 +108,12 @@ fn newest<T>(all: &[T], few: usize) -> impl Iterator<Item = (usize, &T)> {
 
 /// Jobs that have ended, by their end and by their key.
 fn expect_ends(rows: &mut Expected<'_>, model: &Model) {
-    let mut minutes: BTreeMap<u64, u64> = BTreeMap::new();
+    let (mut minutes, mut ended): (BTreeMap<u64, u64>, BTreeMap<RowKey, u64>) = Default::default();
     for job in model.jobs.values() {
         let Some(end) = job.ended_at else { continue };
-        let by_end = if job.archived { RowKey::ArchivedAt(end, job.id) } else { RowKey::EndedAt(end, job.id) };
-        rows.insert(by_end, Mine::Exactly(Row::Mark));
+        let (span, bit) = (job.id.0 / SPAN, 1 << (job.id.0 % SPAN));
+        let by_end = if job.archived { RowKey::ArchivedAt(end, span) } else { RowKey::EndedAt(end, span) };
+        *ended.entry(by_end).or_default() |= bit;
         if let Some(unique) = &job.spec.unique {
             rows.insert(RowKey::Unique(unique.clone(), job.id), Mine::Exactly(Row::Mark));
         }
@@ -118,6 +123,7 @@ fn expect_ends(rows: &mut Expected<'_>, model: &Model) {
     }
     let count = |(minute, jobs)| (RowKey::EndedMinute(minute), Mine::Exactly(Row::Count(jobs)));
     rows.extend(minutes.into_iter().map(count));
+    rows.extend(ended.into_iter().map(|(key, bits)| (key, Mine::Exactly(Row::Count(bits)))));
 }
 
 fn minute(at: WallMs) -> u64 {

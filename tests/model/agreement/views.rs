@@ -117,14 +117,27 @@ pub fn same_histories(model: &Model, store: &Store) -> Result<(), String> {
         let mine = &model.jobs[&job.id];
         for (number, op) in (0..).zip(&job.ops) {
             let slots = RowKey::Attempt(job.id, number, 0)..=RowKey::Attempt(job.id, number, u32::MAX);
-            let mut theirs: Vec<&Row> = store.rows.range(slots).map(|(_, row)| row).collect();
+            let mut theirs: Vec<&Attempt> = store.rows.range(slots).filter_map(|(_, row)| attempt(row)).collect();
+            theirs.extend(
+                [RowKey::Ended(job.id), RowKey::Archived(job.id)]
+                    .iter()
+                    .filter_map(|key| attempt(store.rows.get(key)?)),
+            );
             op.runs().oldest_first(&mut theirs);
-            let mine = mine.ops[number as usize].attempts_kept().iter();
-            let mine: Vec<Row> = mine.map(|attempt| Row::Attempt(Box::new(Attempt::clone(attempt)))).collect();
-            same(&format!("attempts at op {number} of job {}", job.id), &mine.iter().collect(), &theirs)?;
+            let mine: Vec<&Attempt> =
+                mine.ops[number as usize].attempts_kept().iter().map(|attempt| &**attempt).collect();
+            same(&format!("attempts at op {number} of job {}", job.id), &mine, &theirs)?;
         }
     }
     Ok(())
+}
+
+/// In a row of its own, or in that of the job.
+fn attempt(row: &Row) -> Option<&Attempt> {
+    match row {
+        Row::Attempt(attempt) | Row::Done(_, attempt) => Some(attempt),
+        _ => None,
+    }
 }
 
 /// Memory is a function of the rows: what a restart reads is what there was.
