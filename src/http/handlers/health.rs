@@ -28,11 +28,19 @@ pub async fn live() -> Reply {
 /// reads sent here get done.
 pub async fn ready(State(front): State<Arc<Front>>) -> Reply {
     let leadership = front.leadership().borrow().clone();
-    let ready = leadership.leader.is_some() && !front.node.is_cut_off() && front.has_settings();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let problem = front.node.problem().filter(|_| !ready);
+    let missing = [
+        (
+            leadership.leader.is_none(),
+            "no leader is known: more than half of the members must be up and reach each other",
+        ),
+        (front.node.is_cut_off(), "this node leads, and too few members answer it"),
+        (!front.has_settings(), "the cluster has been formed a moment ago: its first settings are on their way"),
+    ];
+    let missing = missing.into_iter().find_map(|(is_so, what)| is_so.then_some(what));
+    let status = if missing.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let problem = missing.map(|what| front.node.problem().unwrap_or_else(|| what.to_owned()));
     let leader = leadership.leader.map(|leader| leader.id);
-    Reply::json(&json!({ "ready": ready, "leader": leader, "problem": problem })).status(status)
+    Reply::json(&json!({ "ready": missing.is_none(), "leader": leader, "problem": problem })).status(status)
 }
 
 pub async fn metrics(State(front): State<Arc<Front>>) -> Response {

@@ -79,6 +79,8 @@ async fn leader_without_a_majority_lives_and_is_not_ready() {
     }
     let not_ready = async || stage.get(leader, "/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE;
     stage.until("not ready", not_ready).await;
+    let problem = stage.get(leader, "/readyz").await.json()["problem"].clone();
+    assert!(problem.as_str().is_some_and(|why| why.contains("members")), "{problem}");
     assert_eq!(stage.get(leader, "/healthz").await.status, StatusCode::OK);
     stage.end().await;
 }
