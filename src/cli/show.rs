@@ -27,8 +27,10 @@ pub struct ShowArgs {
 
 pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
     let mut missing = false;
+    let what = if args.output { "/output" } else { "" };
     for (index, id) in args.ids.iter().flat_map(|ids| ids.iter()).enumerate() {
-        match context.read::<Value>(&format!("/v1/jobs/{id}"), &[]).await {
+        match context.read::<Value>(&format!("/v1/jobs/{id}{what}"), &[]).await {
+            Ok(output) if args.output => print_output(context, id, &output)?,
             Ok(job) => print(context, &Job(job), index > 0, &args)?,
             Err(failure) if failure.refusal().is_some() && args.ids.len() > 1 => {
                 context.output.note(&format!("job {id}: {failure}"));
@@ -41,9 +43,6 @@ pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
 }
 
 fn print(context: &Context, job: &Job, again: bool, args: &ShowArgs) -> Result<(), Failure> {
-    if args.output {
-        return print_output(context, job);
-    }
     if context.output.is_json() {
         return Ok(context.output.json(&job.0)?);
     }
@@ -53,13 +52,16 @@ fn print(context: &Context, job: &Job, again: bool, args: &ShowArgs) -> Result<(
     Ok(context.output.record(&record(job, args.all))?)
 }
 
-fn print_output(context: &Context, job: &Job) -> Result<(), Failure> {
-    let Some(attempt) = job.last_attempt() else {
-        context.output.note(&format!("job {} has not run yet", job.id()));
-        return Ok(());
-    };
-    context.output.raw(attempt["stdout"].as_str().unwrap_or("").as_bytes())?;
-    eprint!("{}", attempt["stderr"].as_str().unwrap_or(""));
+/// Of the attempt that runs, as far as it has come, or of the last one.
+fn print_output(context: &Context, id: u64, output: &Value) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Ok(context.output.json(output)?);
+    }
+    if output["attempt"] == 0 {
+        context.output.note(&format!("job {id} has not run yet"));
+    }
+    context.output.raw(output["stdout"].as_str().unwrap_or("").as_bytes())?;
+    eprint!("{}", output["stderr"].as_str().unwrap_or(""));
     Ok(())
 }
 

@@ -257,14 +257,27 @@ fn watch_shows_what_every_op_and_attempt_wrote() {
         assert_eq!((code, output), (Some(1), vec!["first", "try 1", "try 2"]), "{when}");
         assert!(log.len() == 1 && log[0].ends_with("  told"), "{when}: {log:?}");
     }
+    assert_eq!(Process::output(&cluster, &["show", &id_text, "--output"]).1, "try 2\n");
     let (_, listed) = Process::output(&cluster, &["list", "--similar", "1", "-o", "id,exit_code,fail_reason"]);
     assert_eq!(listed, format!("{id}\t3\texit_nonzero\t1\n"));
     let job = world.job(id);
     assert_eq!((&job["exit_code"], &job["fail_reason"]), (&json!(3), &json!("exit_nonzero")), "{job}");
+
+    let running = world.submit(&json!({"shell": "echo begun; sleep 60"})).to_string();
+    let shown = || Process::output(&cluster, &["show", &running, "--output"]).1;
+    eventually("output of what runs is shown", Duration::from_secs(20), || (shown() == "begun\n").then_some(()));
+    assert_eq!(Process::output(&cluster, &["cancel", &running, "--kill"]).0, Some(0));
 
     let edited = world.submit(&world.task(1));
     let set = ["edit", &edited.to_string(), "--set", "needs.ram_mb=500", "--set", "needs.cores=0.5"];
     assert_eq!(Process::output(&cluster, &set).0, Some(0));
     let needs = world.job(edited)["needs"].clone();
     assert_eq!((&needs["ram_mb"], &needs["cores"]), (&json!(500), &json!(0.5)), "{needs}");
+}
+
+#[test]
+fn events_end_at_their_time_out() {
+    let cluster = Cluster::start();
+    let (code, _) = Process::output(&cluster, &["events", "--kind", "nothing_of_the_kind", "--timeout", "1s"]);
+    assert_eq!(code, Some(6));
 }
