@@ -270,7 +270,8 @@ impl LeaseItem {
             ("shell", self.shell.is_some(), finish),
         ];
         match fields.into_iter().find(|(_, present, allowed)| *present && !allowed) {
-            Some((field, ..)) => Err((field, format!("`{verb}` with this outcome takes no {field}"))),
+            Some((field, ..)) if finish => Err((field, format!("`finish` with this outcome takes no {field}"))),
+            Some((field, ..)) => Err((field, format!("`{verb}` takes no {field}"))),
             None => Ok(()),
         }
     }
