@@ -62,9 +62,12 @@ pub fn encode_into<T: Serialize + ?Sized>(format: Format, value: &T, bytes: &mut
         .expect("derived Serialize of our own types writes to memory");
 }
 
+/// Room for a request with a small job, without growing.
+const PART_BYTES: usize = 512;
+
 /// The bytes of a value as it stands inside another: for [`encode_list`].
 pub fn encode_part<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(PART_BYTES);
     bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("derived Serialize of our own types writes to memory");
     bytes

@@ -9,7 +9,10 @@ use axum::{
     Router,
     body::Body,
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method, Uri, header},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Uri,
+        header::{self, Entry},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -32,6 +35,7 @@ use super::{
 
 /// Requests to no known route, in the metrics: their paths are the client's to choose, and must not become labels.
 const NO_ROUTE: &str = "none";
+static INDEX: HeaderName = HeaderName::from_static(context::INDEX);
 
 /// What answers a connection's requests.
 #[derive(Clone)]
@@ -61,11 +65,11 @@ impl Door {
         let (began, front, request) = (Instant::now(), Arc::clone(&self.front), request.map(Body::new));
         let hot = hot(&request);
         let answer = match check_origin(&front, request.uri(), request.headers()) {
-            Err(failure) => Either::Left(ready(failure.into_response())),
+            Err(failure) => Either::Left(ready((failure.into_response(), None))),
             Ok(()) => Either::Right(self.dispatch(hot, request)),
         };
-        answer.map(move |mut response| {
-            stamp(&front, &mut response);
+        answer.map(move |(mut response, made_at)| {
+            stamp(&front, &mut response, made_at);
             let cold = response.extensions_mut().remove::<MatchedPath>();
             let route = hot.map(|(path, _)| path).or(cold.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_ROUTE);
             front.metrics.answered(route, response.status().as_u16(), began.elapsed());
@@ -73,12 +77,24 @@ impl Door {
         })
     }
 
-    fn dispatch(self, hot: Option<(&'static str, Hot)>, request: Request) -> impl Future<Output = Response> + Send {
+    /// The response, and the index that it was made at.
+    fn dispatch(
+        self,
+        hot: Option<(&'static str, Hot)>,
+        request: Request,
+    ) -> impl Future<Output = (Response, Option<u64>)> + Send {
         let Some((path, hot)) = hot else {
-            return Either::Left(self.router.call(request).map(IntoResponse::into_response));
+            return Either::Left(self.router.call(request).map(|answered| {
+                let response = answered.into_response();
+                let made_at = response.extensions().get::<MadeAt>().map(|made| made.0);
+                (response, made_at)
+            }));
         };
         let answer = Call::read(request, self.front).and_then(move |call| hot.answer(call));
-        Either::Right(caught(path, answer.map(IntoResponse::into_response)))
+        Either::Right(caught(path, answer).map(|answered| match answered {
+            Ok(reply) => reply.into_parts(),
+            Err(failure) => (failure.into_response(), None),
+        }))
     }
 }
 
@@ -102,7 +118,7 @@ impl Hot {
 pub async fn note_route(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-    let mut response = caught(path, next.run(request)).await;
+    let mut response = caught(path, next.run(request).map(Ok)).await.into_response();
     if let Some(route) = route {
         response.extensions_mut().insert(route);
     }
@@ -110,23 +126,25 @@ pub async fn note_route(request: Request, next: Next) -> Response {
 }
 
 /// A handler that panics has answered 500; the panic hook has logged where and why.
-fn caught(route: &str, answer: impl Future<Output = Response>) -> impl Future<Output = Response> {
+fn caught<T>(
+    route: &str,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> impl Future<Output = Result<T, Failure>> {
     AssertUnwindSafe(answer).catch_unwind().map(move |answered| {
         answered.unwrap_or_else(|_| {
             tracing::error!(route, "a handler panicked");
-            Failure::internal().into_response()
+            Err(Failure::internal())
         })
     })
 }
 
 /// `raftq-index`: where the answer was made, or for errors how far this node has come.
-fn stamp(front: &Front, response: &mut Response) {
-    if response.headers().contains_key(context::INDEX) {
-        return;
-    }
-    let index = response.extensions().get::<MadeAt>().map_or_else(|| front.applied(), |made| made.0);
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(format!("{}.{index}", front.cluster()))) {
-        response.headers_mut().insert(context::INDEX, value);
+fn stamp(front: &Front, response: &mut Response, made_at: Option<u64>) {
+    // An answer that was fetched from the leader has one.
+    let Entry::Vacant(place) = response.headers_mut().entry(&INDEX) else { return };
+    let index = made_at.unwrap_or_else(|| front.applied());
+    if let Ok(value) = HeaderValue::try_from(format!("{}.{index}", front.cluster())) {
+        place.insert(value);
     }
 }
 
@@ -200,8 +218,8 @@ mod tests {
 
     #[tokio::test]
     async fn panic_of_a_handler_is_an_answer() {
-        let response = caught("/v1/jobs", async { panic!("as a handler might") }).await;
-        assert_eq!(response.status().as_u16(), 500);
+        let answer = caught::<Response>("/v1/jobs", async { panic!("as a handler might") }).await;
+        assert_eq!(answer.into_response().status().as_u16(), 500);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Reply {
     body: Vec<u8>,
 }
 
-/// The index that an answer was made at; the guard writes it into `raftq-index`.
+/// The index that an answer of the router's was made at; the guard writes it into `raftq-index`.
 #[derive(Clone, Copy, Debug)]
 pub struct MadeAt(pub u64);
 
@@ -42,14 +42,20 @@ impl Reply {
         self.status = status;
         self
     }
+
+    /// The response, and the index that it was made at.
+    pub fn into_parts(self) -> (Response, Option<u64>) {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (response, self.index)
+    }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(index) = self.index {
+        let (mut response, index) = self.into_parts();
+        if let Some(index) = index {
             response.extensions_mut().insert(MadeAt(index));
         }
         response
