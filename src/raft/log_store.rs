@@ -19,7 +19,7 @@ use std::{
 
 use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     log_tail::Tail,
@@ -50,6 +50,7 @@ pub struct LogStore {
     tail: Arc<Mutex<Tail>>,
     orders: mpsc::Sender<Order>,
     pace: Arc<DiskPace>,
+    newest: watch::Sender<u64>,
 }
 
 /// Owns the writer thread.
@@ -73,7 +74,7 @@ impl LogStore {
             .spawn(move || writer.run(waiting))
             .map_err(|e| StorageError::Io { path: store.path().to_path_buf(), reason: e.to_string() })?;
         let writer = LogWriter { thread, orders: orders.clone() };
-        Ok((Self { store, tail, orders, pace }, writer))
+        Ok((Self { store, tail, orders, pace, newest: watch::Sender::new(0) }, writer))
     }
 
     pub(super) fn store_usage(&self) -> StoreUsage {
@@ -83,6 +84,11 @@ impl LogStore {
     /// How fast the disk syncs.
     pub fn pace(&self) -> &Arc<DiskPace> {
         &self.pace
+    }
+
+    /// The index of the entry that was appended last, on disk or not, since this node was started.
+    pub fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
     }
 
     /// The last entry that was cut off.
@@ -212,6 +218,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<_> = entries.into_iter().collect();
         self.tail().append(&entries);
+        if let Some(last) = entries.last() {
+            self.newest.send_replace(last.log_id.index);
+        }
         self.order(Order::Append { entries, done: callback }).await
     }
 

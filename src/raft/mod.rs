@@ -44,6 +44,7 @@ mod batch;
 mod belonging;
 mod crash_hint;
 mod feature;
+mod held_commit;
 mod inner;
 mod lease;
 mod log_store;

@@ -3,19 +3,25 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    network::{Backoff, RPCOption, RPCTypes},
+    network::{Backoff, RPCOption, RPCTypes, stream_append_sequential},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-        VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use super::{
+    held_commit::held,
     message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, Topic},
     peer::{CallError, Line, Peers, Purpose},
     snapshot::{Snapshot, SnapshotFile},
@@ -37,9 +43,14 @@ pub struct Network {
     pub cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
     /// An append waits for the peer's disk, so openraft's heartbeat interval would be too short.
     pub append_timeout: Duration,
+    /// The index of the last entry in this node's log.
+    pub newest: watch::Receiver<u64>,
     pub stop: Stop,
     pub membership: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
 }
+
+/// What became of a request in a stream of them.
+type Sent = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 /// openraft's client for one peer and purpose.
 pub struct Client {
@@ -48,6 +59,7 @@ pub struct Client {
     line: Arc<Line>,
     votes: Arc<Line>,
     append_timeout: Option<Duration>,
+    newest: watch::Receiver<u64>,
     stop: Stop,
     membership: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
 }
@@ -61,6 +73,7 @@ impl Network {
             line: self.peers.line(&member.peer, purpose),
             votes: self.peers.line(&member.peer, Purpose::Vote),
             append_timeout: (purpose == Purpose::Replication).then_some(self.append_timeout),
+            newest: self.newest.clone(),
             stop: self.stop.clone(),
             membership: Arc::clone(&self.membership),
         }
@@ -144,6 +157,18 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let within = self.append_timeout.unwrap_or(option.hard_ttl());
         self.ask(&self.line, Topic::Append, &rpc, within).await
+    }
+
+    fn stream_append<S>(
+        &mut self,
+        requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'_, Result<BoxStream<'_, Sent>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let newest = self.newest.clone();
+        stream_append_sequential(self, held(requests, newest), option)
     }
 
     async fn vote(

@@ -122,6 +122,7 @@ impl Node {
                 Arc::new(move || identity.lock().expect("no holder of this lock panics").cluster)
             },
             append_timeout: options.raft.append_timeout(),
+            newest: opened.log.newest(),
             stop: stop.clone(),
             membership: {
                 let raft = Arc::clone(&membership);
