@@ -14,6 +14,8 @@ const LOG_WAL_BYTES_MAX: u64 = 256 << 20;
 /// A file in which so many of so many neighbouring entries are deletions is compacted at once.
 const DELETIONS_WINDOW: usize = 8192;
 const DELETIONS_MAX: usize = 4096;
+/// How long what a released snapshot had kept may stay, if nothing else has its file rewritten.
+const REMAINS_S: u64 = 24 * 60 * 60;
 /// RocksDB's own information log, which helps after the fact; bounded.
 const INFO_LOG_FILES: usize = 4;
 const INFO_LOG_BYTES: usize = 4 * MIB;
@@ -41,9 +43,12 @@ impl StoreKind {
 /// The options of a store's family.
 pub(super) fn of_family(options: &Options, family: Family) -> Options {
     let Some(run_bytes) = family.run_bytes else { return options.clone() };
-    // The library has no call of its own for this one.
-    let hint = format!("memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.{run_bytes}");
-    options.clone().get_options_from_string(hint).expect("RocksDB knows its own option")
+    with(options, &format!("memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.{run_bytes}"))
+}
+
+/// For options that the library has no call of its own for.
+fn with(options: &Options, setting: &str) -> Options {
+    options.clone().get_options_from_string(setting).expect("RocksDB knows its own option")
 }
 
 fn common() -> Options {
@@ -85,4 +90,8 @@ fn state(options: &mut Options) {
     options.set_atomic_flush(true);
     options.set_write_buffer_size(STATE_MEMTABLE_BYTES);
     options.set_max_write_buffer_number(4);
+    // Every look pins a snapshot. Without a delay each file at the bottom would be written once more as soon as a snapshot is
+    // released that is younger than the file, to drop what it might have kept: on the leader, which looks with each entry,
+    // at once.
+    *options = with(options, &format!("bottommost_file_compaction_delay={REMAINS_S}"));
 }
