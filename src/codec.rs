@@ -1,4 +1,5 @@
-//! The only place that names bincode: how values become bytes in the log, in rows, in snapshots and between peers.
+//! The only place that names bincode: how values become bytes in the log, in rows, in snapshots, between
+//! peers, and between a node and its supervisor.
 //!
 //! bincode does not describe itself, so every encoded value begins with a format byte, and a value of a format that this
 //! version does not know is refused instead of misread. Two rules keep old bytes readable: enum variants are only ever
@@ -34,6 +35,7 @@ impl Format {
     pub const SNAPSHOT: Self = Self { name: "snapshot header", version: 2, bytes_max: 1 << 20 };
     pub const TRAILER: Self = Self { name: "snapshot trailer", version: 1, bytes_max: 1 << 20 };
     pub const ANSWERS: Self = Self { name: "answers", version: 1, bytes_max: BYTES_MAX };
+    pub const SUPERVISOR: Self = Self { name: "message of the supervisor", version: 1, bytes_max: BYTES_MAX };
 }
 
 #[derive(Debug, thiserror::Error)]

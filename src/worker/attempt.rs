@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::boottime::Boottime;
-use super::protocol::{Ended, LEASE_VARIABLE, MARKER_VARIABLE, Start, ToSupervisor};
+use super::protocol::{Ended, LEASE_VARIABLE, MARKER_VARIABLE, Start, Strings, ToSupervisor};
 use super::reason::Reason;
 use super::report::Report;
 use super::run::Run;
@@ -158,18 +157,15 @@ fn give_back(shared: &Shared, scratch: Arc<Scratch>) {
 }
 
 fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, until: Option<Boottime>) -> Start {
-    let mut env = shared.base_env.clone();
-    env.extend(inherited(task));
-    env.extend(exec.env.clone());
-    env.extend(own_variables(shared, task, scratch));
+    let (inherited, own) = (inherited(task), own_variables(shared, task));
+    let variables = environment(&[&shared.base_env, &inherited, &exec.env], &own, scratch);
+    let mut env = Strings::default();
+    variables.iter().for_each(|(name, value)| env.push(&[name, "=", value]));
     Start {
         lease: task.lease.0,
-        argv: match &exec.what {
-            What::Argv(argv) => argv.clone(),
-            What::Shell(line) => shared.options.shell.argv(line),
-        },
-        path: env.get("PATH").cloned().unwrap_or_default(),
-        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        argv: argv(shared, exec),
+        path: variables.get("PATH").copied().unwrap_or_default().to_owned(),
+        env,
         cwd: exec.cwd.clone(),
         scratch: scratch.directory().to_owned(),
         stdin_file: exec.stdin_file.clone(),
@@ -182,18 +178,37 @@ fn start_message(shared: &Shared, task: &Task, exec: &Exec, scratch: &Scratch, u
     }
 }
 
+fn argv(shared: &Shared, exec: &Exec) -> Strings {
+    let mut argv = Strings::default();
+    match &exec.what {
+        What::Argv(words) => words.iter().for_each(|word| argv.push(&[word])),
+        What::Shell(line) => shared.options.shell.argv(line).iter().for_each(|word| argv.push(&[word])),
+    }
+    argv
+}
+
+/// The later ones stand. Last come raftq's own, so that no job can pass for another.
+fn environment<'a>(
+    given: &[&'a BTreeMap<String, String>],
+    own: &'a [(&'static str, String)],
+    scratch: &'a Scratch,
+) -> BTreeMap<&'a str, &'a str> {
+    let given = given.iter().flat_map(|variables| variables.iter());
+    let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+    let own = own.iter().chain(scratch.variables()).map(|(name, value)| (*name, value.as_str()));
+    given.chain(own).collect()
+}
+
 /// It was checked when it was taken in; what cannot be read is as good as not asked for.
 fn inherited(task: &Task) -> BTreeMap<String, String> {
-    let text = task.environment.as_deref().unwrap_or("{}");
+    let Some(text) = task.environment.as_deref() else { return BTreeMap::new() };
     serde_json::from_str(text).unwrap_or_else(|error| {
         tracing::warn!(job = task.job.0, %error, "inherited environment not readable");
         BTreeMap::new()
     })
 }
 
-/// Last, so that no job can pass for another.
-fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, String); 10] {
-    let path = |path: &Path| path.to_string_lossy().into_owned();
+fn own_variables(shared: &Shared, task: &Task) -> [(&'static str, String); 6] {
     [
         ("RAFTQ_SERVER", task.server.clone()),
         ("RAFTQ_JOB_ID", task.job.to_string()),
@@ -201,12 +216,7 @@ fn own_variables(shared: &Shared, task: &Task, scratch: &Scratch) -> [(String, S
         ("RAFTQ_ATTEMPT", task.attempt.to_string()),
         (LEASE_VARIABLE, task.lease.to_string()),
         (MARKER_VARIABLE, shared.marker.clone()),
-        ("RAFTQ_RESULT_FILE", path(&scratch.result_file())),
-        ("RAFTQ_JOBS_FILE", path(&scratch.jobs_file())),
-        ("RAFTQ_CHECKPOINT_FILE", path(&scratch.checkpoint_file())),
-        ("RAFTQ_RESULTS_FILE", path(&scratch.results_file())),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// What a command gets of this process's environment: nothing that could change between nodes by accident.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::memory::MEMINFO;
 use super::orphans::{adopt_orphans_of_supervisors, bury};
-use super::protocol::{ToSupervisor, encode};
+use super::protocol::{ToSupervisor, decode, encode};
 use super::reason::Reason;
 use super::runner::Shared;
 use super::scratch;
@@ -28,6 +28,7 @@ use super::supervisor::ARGUMENT;
 
 /// More than this unread means that the supervisor does not read: what is new is refused.
 const OUTBOX_BYTES: usize = 32 * 1024 * 1024;
+const INBOX_BYTES: usize = 64 * 1024;
 /// One that closed its socket is about to end.
 const CRASH_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond the grace of the commands, when the node has closed the socket.
@@ -139,14 +140,14 @@ impl Outbox {
         *self.state.lock().expect("nothing panics while it is held") = OutboxState { bytes, is_connected };
     }
 
-    async fn take(&self) -> Vec<u8> {
-        loop {
-            let bytes = std::mem::take(&mut self.state.lock().expect("nothing panics while it is held").bytes);
-            if !bytes.is_empty() {
-                return bytes;
-            }
+    async fn filled(&self) {
+        while self.state.lock().expect("nothing panics while it is held").bytes.is_empty() {
             self.filled.notified().await;
         }
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.state.lock().expect("nothing panics while it is held").bytes)
     }
 }
 
@@ -184,19 +185,16 @@ async fn converse(shared: &Shared, socket: StdUnixStream) {
     }
 }
 
-async fn receive(shared: &Shared, reader: OwnedReadHalf) {
-    let mut reader = BufReader::with_capacity(64 * 1024, reader);
-    let mut line = Vec::new();
+async fn receive(shared: &Shared, mut reader: OwnedReadHalf) {
+    let mut inbox = Vec::with_capacity(INBOX_BYTES);
     loop {
-        line.clear();
-        match reader.read_until(b'\n', &mut line).await {
+        match reader.read_buf(&mut inbox).await {
             Ok(1..) => {}
             Ok(0) => return,
             Err(error) => return tracing::warn!(%error, "supervisor unreachable"),
         }
-        match serde_json::from_slice(&line) {
-            Ok(message) => shared.deliver(message),
-            // Cut off in the middle of a message, by its death.
+        match decode(&mut inbox) {
+            Ok(messages) => messages.into_iter().for_each(|message| shared.deliver(message)),
             Err(error) => return tracing::warn!(%error, "supervisor not understood"),
         }
     }
@@ -204,7 +202,8 @@ async fn receive(shared: &Shared, reader: OwnedReadHalf) {
 
 async fn send(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Error {
     loop {
-        let bytes = shared.outbox.take().await;
+        shared.outbox.filled().await;
+        let bytes = shared.outbox.take();
         if let Err(error) = writer.write_all(&bytes).await {
             return error;
         }

@@ -4,7 +4,7 @@
 //! ```text
 //!   pool, remote runner            supervisor (own process)          commands
 //!        │ Task                         │                               │
-//!   ┌────▼─────┐  Start, Stop, Alive ┌──▼───────────┐ posix_spawn, ┌────▼────┐
+//!   ┌────▼─────┐  Start, Stop, Alive ┌──▼───────────┐ vfork, exec, ┌────▼────┐
 //!   │  Runner  ├────────────────────►│ one loop over│ signals      │ process │
 //!   │ (tokio)  │◄────────────────────┤ epoll        │◄─────────────┤ trees   │
 //!   └────┬─────┘  Started, Ended     └──────────────┘ output, exit └─────────┘

@@ -19,6 +19,10 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 256 * 1024;
 
 /// Begins the names of all directories made here, so that those of a node that was killed can be told and removed.
 const NAME: &str = "slot-";
+const RESULT: &str = "result";
+const JOBS: &str = "jobs";
+const CHECKPOINT: &str = "checkpoint";
+const RESULTS: &str = "results";
 
 /// All directories of a runner: as many as attempts ran at the same time.
 pub struct Scratches {
@@ -30,6 +34,7 @@ pub struct Scratches {
 /// One directory, for one attempt.
 pub struct Scratch {
     directory: PathBuf,
+    variables: [(&'static str, String); 4],
 }
 
 /// What a command left in its files.
@@ -53,7 +58,7 @@ impl Scratches {
 
     pub fn create(&self) -> io::Result<Scratch> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let scratch = Scratch { directory: self.all.join(format!("{NAME}{number}")) };
+        let scratch = Scratch::new(self.all.join(format!("{NAME}{number}")));
         DirBuilder::new().mode(0o700).create(&scratch.directory)?;
         Ok(scratch)
     }
@@ -80,24 +85,40 @@ pub fn remove_all(all: &Path) -> io::Result<()> {
 }
 
 impl Scratch {
+    fn new(directory: PathBuf) -> Self {
+        let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let variables = [
+            ("RAFTQ_RESULT_FILE", path(RESULT)),
+            ("RAFTQ_JOBS_FILE", path(JOBS)),
+            ("RAFTQ_CHECKPOINT_FILE", path(CHECKPOINT)),
+            ("RAFTQ_RESULTS_FILE", path(RESULTS)),
+        ];
+        Self { directory, variables }
+    }
+
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
+    /// How a command is told of its files.
+    pub fn variables(&self) -> &[(&'static str, String)] {
+        &self.variables
+    }
+
     pub fn result_file(&self) -> PathBuf {
-        self.directory.join("result")
+        self.directory.join(RESULT)
     }
 
     pub fn jobs_file(&self) -> PathBuf {
-        self.directory.join("jobs")
+        self.directory.join(JOBS)
     }
 
     pub fn checkpoint_file(&self) -> PathBuf {
-        self.directory.join("checkpoint")
+        self.directory.join(CHECKPOINT)
     }
 
     pub fn results_file(&self) -> PathBuf {
-        self.directory.join("results")
+        self.directory.join(RESULTS)
     }
 
     /// Removes whatever was written, with the directory itself: a command can have done anything to it.

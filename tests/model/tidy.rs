@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["queue", "raft"]),
     ("storage", &["codec"]),
     ("raft", &["queue", "storage", "codec", "clock"]),
-    ("worker", &["queue", "clock", "json", "args"]),
+    ("worker", &["queue", "clock", "codec", "json", "args"]),
     ("leader", &["raft", "queue", "clock", "calendar", "worker"]),
     ("api", &["queue", "json", "args"]),
     ("client", &["api"]),

@@ -18,7 +18,7 @@ use super::job::{Job, Right};
 use super::node_end::NodeEnd;
 use super::plumbing::{LEASE_MAX, Plumbing, Source};
 use super::signals::oom_kills;
-use super::spawn::spawn;
+use super::spawn::Spawner;
 
 /// Longest sleep of the loop while commands run: epoll does not count suspend, rights do.
 const WAIT_MS_MAX: u64 = 200;
@@ -31,7 +31,7 @@ pub struct EventLoop {
     /// Where the machine says how much memory it has.
     pub meminfo: PathBuf,
     pub right: Right,
-    dev_null: OwnedFd,
+    spawner: Spawner,
     pub node: NodeEnd,
     child_signal: SignalFd,
     pub plumbing: Plumbing,
@@ -63,7 +63,7 @@ impl EventLoop {
             marker,
             meminfo,
             right: Right { alive_until: Boottime::ZERO, loss_grace_ms },
-            dev_null,
+            spawner: Spawner::new(dev_null),
             node: NodeEnd::new(node),
             child_signal,
             plumbing,
@@ -177,7 +177,7 @@ impl EventLoop {
         if start.lease == 0 || start.lease > LEASE_MAX || self.jobs.contains_key(&start.lease) {
             return refuse(Reason::StartFailed, "its lease is in use, or no lease");
         }
-        let spawned = spawn(start, &self.dev_null)?;
+        let spawned = self.spawner.spawn(start)?;
         let pid = spawned.pid;
         let job = Job::new(start, spawned, Boottime::now());
         self.mains.insert(pid, start.lease);

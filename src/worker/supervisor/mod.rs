@@ -21,6 +21,7 @@
 
 mod event_loop;
 mod job;
+mod launch;
 mod node_end;
 mod plumbing;
 mod reap;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use super::super::protocol::{FromSupervisor, ToSupervisor, encode};
+use super::super::protocol::{FromSupervisor, ToSupervisor, decode, encode};
 
 /// Beyond this, lines and tails are dropped: a stopped node must not make this process grow. Ends are always kept: there
 /// is one for each running command at most.
@@ -63,20 +63,10 @@ impl NodeEnd {
                 break;
             }
         }
-        self.complete_messages()
-    }
-
-    fn complete_messages(&mut self) -> Vec<ToSupervisor> {
-        let Some(end) = self.inbox.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
-        let mut messages = Vec::new();
-        for line in self.inbox[..end].split(|byte| *byte == b'\n') {
-            match serde_json::from_slice(line) {
-                Ok(message) => messages.push(message),
-                Err(_) => self.is_open = false,
-            }
-        }
-        self.inbox.drain(..=end);
-        messages
+        decode(&mut self.inbox).unwrap_or_else(|_nonsense| {
+            self.is_open = false;
+            Vec::new()
+        })
     }
 
     pub fn flush(&mut self) {
