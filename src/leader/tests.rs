@@ -82,6 +82,22 @@ async fn pool_runs_no_more_than_its_size_and_obeys_changes() {
     stage.duties.stop().await;
 }
 
+/// Ends a millisecond apart: a request for each would be as many entries as jobs.
+#[tokio::test]
+async fn pool_that_is_busy_tells_of_many_ends_at_once() {
+    let stage = Stage::new(32);
+    let jobs: Vec<JobId> = (0..32).map(|job| stage.bench.submit_sleep(0.3 + 0.001 * f64::from(job))).collect();
+    stage.until_running(32).await;
+    let index = || stage.bench.look(|state, _| state.position().index.0);
+    let before = index();
+    for job in jobs {
+        stage.bench.reaches(job, Status::Success).await;
+    }
+    let entries = index() - before;
+    assert!(entries <= 20, "{entries} entries for 32 ends");
+    stage.duties.stop().await;
+}
+
 /// The bench's machine has two cores and 1000 MB.
 #[tokio::test]
 async fn pool_packs_no_more_than_its_machine_has() {

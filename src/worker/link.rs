@@ -203,6 +203,8 @@ async fn receive(shared: &Shared, mut reader: OwnedReadHalf) {
 async fn send(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Error {
     loop {
         shared.outbox.filled().await;
+        // Whoever else has something to send by now: one claim starts many commands.
+        tokio::task::yield_now().await;
         let bytes = shared.outbox.take();
         if let Err(error) = writer.write_all(&bytes).await {
             return error;

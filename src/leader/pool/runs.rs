@@ -1,7 +1,7 @@
 //! The commands that run here, by lease, and what they have to say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -21,10 +21,13 @@ use crate::{
     },
 };
 
+/// How long a run lasts before anybody is told of its process.
+const NAMED_AFTER: Duration = Duration::from_millis(100);
+
 /// Something a command has to say.
 pub enum News {
-    /// It has a process.
-    Started(LeaseId),
+    /// It has had a process for a while ([`NAMED_AFTER`]). Most end sooner, and their end says which it was.
+    LivesOn(LeaseId),
     /// Lines, progress, or a checkpoint wait to be taken.
     Told(LeaseId),
     /// Its whole tree is gone.
@@ -35,7 +38,7 @@ pub struct Runs {
     runner: Runner,
     /// What commands find in `RAFTQ_SERVER`.
     server: String,
-    handles: BTreeMap<LeaseId, Handle>,
+    handles: BTreeMap<LeaseId, (JobId, Handle)>,
     news: FuturesUnordered<BoxFuture<'static, News>>,
     live: LiveOutput,
 }
@@ -117,15 +120,15 @@ impl Runs {
         });
         self.live.handles().insert(grant.job, handle.clone());
         self.news.push(listen(grant.lease, handle.clone()));
-        self.handles.insert(grant.lease, handle);
+        self.handles.insert(grant.lease, (grant.job, handle));
     }
 
     /// The next thing that a command says; for ever pending while none runs.
     pub async fn next(&mut self) -> News {
         let Some(news) = self.news.next().await else { return std::future::pending().await };
         match &news {
-            News::Started(lease) | News::Told(lease) => {
-                if let Some(handle) = self.handles.get(lease) {
+            News::LivesOn(lease) | News::Told(lease) => {
+                if let Some((_, handle)) = self.handles.get(lease) {
                     self.news.push(listen(*lease, handle.clone()));
                 }
             }
@@ -135,21 +138,26 @@ impl Runs {
     }
 
     pub fn take_updates(&self, lease: LeaseId) -> Updates {
-        self.handles.get(&lease).map(Handle::take_updates).unwrap_or_default()
+        self.handles.get(&lease).map(|(_, handle)| handle.take_updates()).unwrap_or_default()
     }
 
     /// The process of a command that has one.
     pub fn pid(&self, lease: LeaseId) -> Option<u32> {
-        u32::try_from(self.handles.get(&lease)?.pid()?).ok()
+        u32::try_from(self.handles.get(&lease)?.1.pid()?).ok()
     }
 
     pub fn forget(&mut self, lease: LeaseId) {
-        self.handles.remove(&lease);
-        self.live.handles().retain(|_, handle| handle.lease() != lease);
+        let Some((job, _)) = self.handles.remove(&lease) else { return };
+        // Under another lease it may run here again.
+        if let Entry::Occupied(handle) = self.live.handles().entry(job)
+            && handle.get().lease() == lease
+        {
+            handle.remove();
+        }
     }
 
     pub fn cancel(&self, lease: LeaseId, signal: CancelSignal) {
-        if let Some(handle) = self.handles.get(&lease) {
+        if let Some((_, handle)) = self.handles.get(&lease) {
             handle.cancel(match signal {
                 CancelSignal::Term => Cancel::Term,
                 CancelSignal::Kill => Cancel::Kill,
@@ -158,7 +166,7 @@ impl Runs {
     }
 
     pub fn interrupt(&self, lease: LeaseId, grace: Duration) {
-        if let Some(handle) = self.handles.get(&lease) {
+        if let Some((_, handle)) = self.handles.get(&lease) {
             handle.interrupt(grace);
         }
     }
@@ -182,8 +190,13 @@ fn listen(lease: LeaseId, handle: Handle) -> BoxFuture<'static, News> {
         tokio::select! {
             biased;
             report = handle.wait() => News::Ended(lease, report),
-            () = handle.started() => News::Started(lease),
+            () = lives_on(&handle) => News::LivesOn(lease),
             () = handle.updated() => News::Told(lease),
         }
     })
+}
+
+async fn lives_on(handle: &Handle) {
+    tokio::time::sleep(NAMED_AFTER).await;
+    handle.started().await;
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use tokio::sync::{broadcast, watch};
 
 use super::{
@@ -23,6 +24,7 @@ use crate::{
         ids::LeaseId,
         job::OpStatus,
         refusal::Refusal,
+        rows::Rows,
         settings,
     },
     raft::AppliedBatch,
@@ -31,6 +33,11 @@ use crate::{
 
 /// How long log lines and progress may gather before they are told.
 const GATHER: Duration = Duration::from_millis(100);
+/// Between two requests of a pool that keeps its machine busy: what ends meanwhile goes with the next. An entry costs three
+/// nodes about as much as a short command, however few it tells of.
+const PACE: Duration = Duration::from_millis(4);
+/// More commands than this for each core, and no core waits for the next while requests are paced.
+const BUSY_PER_CORE: u64 = 2;
 /// Before a request that was not taken goes again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// From TERM to KILL for jobs that a planned handover interrupts.
@@ -54,6 +61,7 @@ pub struct Shift<'a, Q> {
     effects: broadcast::Receiver<Arc<AppliedBatch>>,
     /// The one request under way, and how many jobs it asks for.
     sending: Option<(Sending, usize)>,
+    sent_at: Option<Instant>,
     not_before: Instant,
     /// Log lines and progress wait until then.
     touch_at: Option<Instant>,
@@ -91,6 +99,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             settings,
             effects,
             sending: None,
+            sent_at: None,
             not_before: Instant::now(),
             touch_at: None,
             told: Vec::new(),
@@ -111,7 +120,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             tokio::select! {
                 biased;
                 proposed = answer_of(&mut self.sending) => self.answered(proposed),
-                news = self.runs.next() => self.heard(news),
+                news = self.runs.next() => self.hear(news).await,
                 batch = next_batch(&mut self.effects) => self.heed(batch.as_deref()),
                 Ok(()) = self.mode.changed() => self.has_interrupted = false,
                 () = until(wake) => {}
@@ -139,7 +148,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 
     fn send(&mut self) {
-        if self.sending.is_some() || Instant::now() < self.not_before {
+        if self.sending.is_some() || Instant::now() < self.next_request() {
             return;
         }
         if self.touch_at.is_some_and(|at| at <= Instant::now()) || self.table.has_mail() {
@@ -153,6 +162,7 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         let asked = claim.as_ref().map_or(0, |claim| claim.max as usize);
         let command = Command::Leases { items: self.table.send(), claim };
         let queue = self.queue.clone();
+        self.sent_at = Some(Instant::now());
         self.sending = Some((Box::pin(async move { queue.propose(command).await }), asked));
     }
 
@@ -222,9 +232,19 @@ impl<'a, Q: Queue> Shift<'a, Q> {
         self.obey(orders);
     }
 
+    /// With what came along: the supervisor tells of many ends at once, and one request is to tell the queue.
+    async fn hear(&mut self, news: News) {
+        self.heard(news);
+        tokio::task::yield_now().await;
+        while let Some(news) = self.runs.next().now_or_never() {
+            self.heard(news);
+        }
+    }
+
     fn heard(&mut self, news: News) {
         match news {
-            News::Started(lease) | News::Told(lease) => {
+            News::LivesOn(lease) => self.name(lease),
+            News::Told(lease) => {
                 self.told.push(lease);
                 self.touch_at.get_or_insert_with(|| Instant::now() + GATHER);
             }
@@ -303,22 +323,30 @@ impl<'a, Q: Queue> Shift<'a, Q> {
     }
 
     fn obey(&mut self, orders: impl IntoIterator<Item = Order>) {
+        let mut grants = Vec::new();
         for order in orders {
             match order {
-                Order::Run(grant) => self.start(grant),
+                Order::Run(grant) => grants.push(grant),
                 Order::Stop(lease, signal) => self.runs.cancel(lease, signal),
                 Order::Kill(lease) => self.runs.interrupt(lease, super::LOSS_GRACE),
             }
         }
+        if !grants.is_empty() {
+            self.start(grants);
+        }
     }
 
-    fn start(&mut self, grant: Grant) {
+    fn start(&mut self, grants: Vec<Grant>) {
         let write_result = self.options.write_result;
-        match self.queue.look(|_, rows| Work::read(rows, grant, write_result)) {
-            Some(work) => self.runs.start(grant, work),
-            None => {
-                tracing::warn!(job = grant.job.0, "a claimed job has gone before it ran");
-                self.is_doubtful = true;
+        let read = |rows: &dyn Rows| grants.iter().map(|grant| Work::read(rows, *grant, write_result)).collect();
+        let works: Vec<Option<Work>> = self.queue.look(|_, rows| read(rows));
+        for (grant, work) in grants.into_iter().zip(works) {
+            match work {
+                Some(work) => self.runs.start(grant, work),
+                None => {
+                    tracing::warn!(job = grant.job.0, "a claimed job has gone before it ran");
+                    self.is_doubtful = true;
+                }
             }
         }
     }
@@ -351,11 +379,18 @@ impl<'a, Q: Queue> Shift<'a, Q> {
             Mode::Leave { until } if !self.has_interrupted => Some(until),
             Mode::Leave { .. } | Mode::Work => None,
         };
-        let now = Instant::now();
-        let can_send = self.sending.is_none() && self.not_before <= now;
-        let retry = (self.not_before > now).then_some(self.not_before);
-        let touch = self.touch_at.filter(|_| can_send);
-        [leave, retry, touch].into_iter().flatten().min()
+        let request = self.next_request();
+        let held = (request > Instant::now()).then_some(request);
+        let touch = self.touch_at.filter(|_| held.is_none());
+        let due = held.or(touch).filter(|_| self.sending.is_none());
+        [leave, due].into_iter().flatten().min()
+    }
+
+    /// No request goes before then.
+    fn next_request(&self) -> Instant {
+        let is_busy = self.table.occupied() as u64 * 1000 > BUSY_PER_CORE * self.options.machine.cores_milli;
+        let paced = self.sent_at.filter(|_| is_busy).map(|sent| sent + PACE);
+        self.not_before.max(paced.unwrap_or(self.not_before))
     }
 }
 
