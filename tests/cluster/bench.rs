@@ -59,12 +59,16 @@ fn bench_refuses_fewer_connections_than_requests_and_reads_of_a_total() {
 #[test]
 fn bench_of_commands_that_fail_ends_when_the_last_is_buried() {
     let cluster = Cluster::builder().pool_size(2).start();
-    let arguments = ["--json", "bench", "exec", "--jobs", "5", "--patience", "20s", "--", "/bin/false"];
+    let arguments =
+        ["--json", "bench", "exec", "--jobs", "5", "--patience", "20s", "--pool-size", "3", "--", "/bin/false"];
     let (code, said) = Process::output(&cluster, &arguments);
     assert_eq!(code, Some(1), "{said}");
     let report: Value =
         serde_json::from_str(said.lines().find(|line| line.starts_with('{')).expect("a report")).unwrap();
     assert_eq!(report["failed"], json!(5), "it ended by itself, and not by its patience");
+    assert_eq!(report["pool_size"], json!(3), "{said}");
+    let (_, pool) = Process::output(&cluster, &["--json", "pool", "status"]);
+    assert!(pool.contains("\"size\":2"), "as it was before: {pool}");
 }
 
 /// It may follow close upon the start of a node, which hears of the leader a moment later.

@@ -17,7 +17,7 @@ use super::super::{
     units, wait,
 };
 use crate::{
-    api::{PoolView, SubmitAnswer},
+    api::{PoolRequest, PoolView, SubmitAnswer},
     client::Method,
 };
 
@@ -29,6 +29,9 @@ pub struct ExecArgs {
     /// Give up if they have not all ended by then
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration)]
     patience: Duration,
+    /// Give the pool this many slots for as long as it takes
+    #[arg(long, value_name = "N")]
+    pool_size: Option<u32>,
     /// The command
     #[arg(last = true, default_value = "/bin/true")]
     command: Vec<String>,
@@ -45,17 +48,30 @@ struct Page {
 
 pub async fn run(context: &Context, args: ExecArgs) -> Outcome {
     let pool: PoolView = context.read("/v1/pool", &[]).await?;
+    let Some(size) = args.pool_size else { return measure(context, &args, &pool).await };
+    let resized = resize(context, size).await?;
+    let outcome = measure(context, &args, &resized).await;
+    resize(context, pool.size).await?;
+    outcome
+}
+
+async fn resize(context: &Context, size: u32) -> Result<PoolView, Failure> {
+    let request = PoolRequest { size: Some(size), ..PoolRequest::default() };
+    context.write(Method::PUT, "/v1/pool", &request).await
+}
+
+async fn measure(context: &Context, args: &ExecArgs, pool: &PoolView) -> Outcome {
     let Some(queue) = pool.queues.first().filter(|_| pool.active && pool.size > 0) else {
         return Err(Failure::usage("the pool is not active: `raftq pool activate` and `raftq pool resize N`"));
     };
     let bare = bare_rate(&args.command, pool.size as usize)?;
     let group = format!("bench-{:08x}", rand::random::<u32>());
     let began = Instant::now();
-    let last = submit(context, &args, queue, &group).await?;
+    let last = submit(context, args, queue, &group).await?;
     let ended = until_ended(context, last, &group, began + args.patience).await?;
     let seconds = (ended - began).as_secs_f64();
     let successes = count(context, &group, "success", args.jobs).await?;
-    print(context, &args, pool.size, args.jobs as f64 / seconds, bare, args.jobs - successes)?;
+    print(context, args, pool.size, args.jobs as f64 / seconds, bare, args.jobs - successes)?;
     Ok(Exit::ok_if(successes == args.jobs))
 }
 
