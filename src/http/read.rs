@@ -31,13 +31,23 @@ pub fn look<T>(view: &View, look: impl FnOnce(&State) -> T) -> Seen<T> {
 
 /// Jobs, wherever they stand, with what these fields need of the state. The rest is read by [`complete`].
 pub fn jobs(view: &View, ids: &[JobId], fields: &[Field]) -> Seen<Vec<Option<JobParts>>> {
-    let mut seen = look(view, |state| ids.iter().map(|id| live(state, *id, fields)).collect::<Vec<_>>());
+    let mut seen = view.look(|reading| Seen {
+        index: reading.index(),
+        rows: Arc::clone(reading.rows()),
+        value: ids.iter().map(|id| live_now(reading, *id, fields)).collect::<Vec<_>>(),
+    });
     for (id, job) in ids.iter().zip(&mut seen.value) {
         if job.is_none() {
             *job = ended(&*seen.rows, *id);
         }
     }
     seen
+}
+
+fn live_now(reading: &Reading<'_>, id: JobId, fields: &[Field]) -> Option<JobParts> {
+    let mut parts = live(reading.state(), id, fields)?;
+    parts.spec = reading.recent_spec(id);
+    Some(parts)
 }
 
 pub fn job(view: &View, id: JobId, fields: &[Field]) -> Seen<Option<JobParts>> {

@@ -193,7 +193,7 @@ impl Work {
                 chunk.bytes += entry_bytes(&entry) as u64;
                 chunk.answers.extend(responder.map(|responder| (responder, answers)));
             }
-            self.store(&mut hot)?;
+            self.store(&mut hot, !chunk.answers.is_empty())?;
             hot.applied.summary()
         };
         self.replica.bytes_since_snapshot.fetch_add(chunk.bytes, Ordering::Relaxed);
@@ -205,8 +205,10 @@ impl Work {
         Ok(())
     }
 
-    fn store(&self, hot: &mut Hot) -> Result<(), StorageError> {
+    /// Only a leader has callers waiting for answers.
+    fn store(&self, hot: &mut Hot, leads: bool) -> Result<(), StorageError> {
         let changes = hot.state.take_changes();
+        hot.recent.note(&changes, leads);
         let mut batch = Batch::new();
         let written = put_changes(&changes, &hot.store, &mut batch).and_then(|()| {
             hot.applied.put(&mut batch);

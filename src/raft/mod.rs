@@ -57,6 +57,7 @@ mod node;
 mod options;
 mod peer;
 mod reads;
+mod recent;
 mod replica;
 mod restore;
 mod room;

@@ -23,13 +23,14 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     feature::FeatureLevel,
+    recent::RecentSpecs,
     state_rows::{META, PinnedRows, StoredRows},
     stop::Stop,
     types::{LogId, Membership, StoredMembership},
 };
 use crate::{
     codec::{self, CodecError, Format},
-    queue::{State, applied::Effect, command::Clocks},
+    queue::{State, applied::Effect, command::Clocks, ids::JobId, job::Spec},
     storage::{Batch, StorageError, Store},
 };
 
@@ -124,6 +125,7 @@ pub struct Hot {
     pub state: State,
     pub store: Arc<Store>,
     pub applied: Applied,
+    pub recent: RecentSpecs,
 }
 
 /// What can be said without waiting for apply.
@@ -231,7 +233,7 @@ impl Hot {
             return Err(StorageError::NewerFormat { path: store.path().to_path_buf(), what });
         }
         let state = State::load(&StoredRows(Arc::clone(&store)));
-        Ok(Self { state, store, applied })
+        Ok(Self { state, store, applied, recent: RecentSpecs::default() })
     }
 }
 
@@ -247,6 +249,11 @@ impl Reading<'_> {
 
     pub fn state(&self) -> &State {
         &self.hot.state
+    }
+
+    /// The spec of a live job, if it is at hand; else it is among the rows.
+    pub fn recent_spec(&self, id: JobId) -> Option<Arc<Spec>> {
+        self.hot.recent.get(id).cloned()
     }
 
     /// Rows at the same index; they may be kept after the reading ends.

@@ -47,7 +47,8 @@ pub async fn describe(
 }
 
 fn granted(rows: &dyn Rows, claimed: &Claimed, parts: &JobParts) -> Option<ClaimedJob> {
-    let (spec, _) = rows.get(&RowKey::Spec(claimed.job))?.into_spec()?;
+    let stored = || Some(rows.get(&RowKey::Spec(claimed.job))?.into_spec()?.0);
+    let spec = parts.spec.clone().or_else(stored)?;
     Some(ClaimedJob {
         ok: true,
         job: summary(rows, claimed, parts, &spec),
