@@ -2,7 +2,7 @@
 //! it needs no row of its own; the grants of 64 neighbours are one row. Most jobs are claimed and then finished, and for these
 //! that is two small changes of a row that others share, where each would have written a row and deleted it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,33 +39,17 @@ struct Grant {
 impl Grants {
     /// What was granted of these jobs, to each of which nothing else has happened.
     pub fn of<'a>(jobs: impl Iterator<Item = &'a Job>) -> Self {
-        let mut grants = Self::default();
-        jobs.for_each(|job| grants.add(job));
-        grants
-    }
-
-    fn add(&mut self, job: &Job) {
-        let lease = job.lease().expect("a job that was granted has a lease");
-        let grant = Grant {
-            job: job.id,
-            holder: self.place(&lease.holder),
-            lease: lease.id,
-            length_ms: lease.length_ms,
-            deadline: lease.deadline,
-            started: matches!(job.current_op().status, OpStatus::Running(_)),
-            index: job.version,
-            wall: job.changed_at,
-        };
-        self.grants.push(grant);
-    }
-
-    fn place(&mut self, holder: &Arc<Holder>) -> u32 {
-        let known = self.holders.iter().rposition(|known| known == holder);
-        let place = known.unwrap_or_else(|| {
-            self.holders.push(Arc::clone(holder));
-            self.holders.len() - 1
+        let (mut holders, mut places) = (Vec::new(), BTreeMap::new());
+        let grants = jobs.map(|job| {
+            let lease = job.lease().expect("a job that was granted has a lease");
+            let place = *places.entry(&*lease.holder).or_insert_with(|| {
+                holders.push(Arc::clone(&lease.holder));
+                holders.len() as u32 - 1
+            });
+            Grant::of(job, lease, place)
         });
-        u32::try_from(place).expect("a span has 64 jobs")
+        let grants = grants.collect();
+        Self { holders, grants }
     }
 
     /// Which jobs of the span these are.
@@ -86,6 +70,21 @@ impl Grants {
         };
         job.grant(lease, grant.started, grant.wall);
         (job.version, job.changed_at) = (grant.index, grant.wall);
+    }
+}
+
+impl Grant {
+    fn of(job: &Job, lease: &Lease, holder: u32) -> Self {
+        Self {
+            job: job.id,
+            holder,
+            lease: lease.id,
+            length_ms: lease.length_ms,
+            deadline: lease.deadline,
+            started: matches!(job.current_op().status, OpStatus::Running(_)),
+            index: job.version,
+            wall: job.changed_at,
+        }
     }
 }
 

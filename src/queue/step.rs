@@ -183,6 +183,7 @@ impl<'a> Step<'a> {
             self.retire(job, was, attempt);
         } else {
             self.state.order.insert(job);
+            note_ready(&mut self.ready, job, status);
             self.state.changes.put_attempt(attempt);
             self.state.touch(id);
             self.announce(id, was, status);
@@ -204,8 +205,6 @@ impl<'a> Step<'a> {
     fn announce(&mut self, id: JobId, was: Status, status: Status) {
         self.effects.push(Effect::Changed { job: id, was, status });
         if status == Status::Queued {
-            let queue = &self.state.live[&id].shape.queue;
-            self.ready.insert(queue.clone());
             ops::impossible::bury(self, id);
         }
     }
@@ -295,6 +294,7 @@ impl<'a> Step<'a> {
         }
         state.changes.put_attempt(attempt);
         state.order.insert(&job);
+        note_ready(&mut self.ready, &job, status);
         state.live.insert(id, job);
         self.announce(id, was, status);
     }
@@ -359,6 +359,13 @@ impl Changes {
         if let Some((key, attempt)) = recorded {
             self.put(key, Row::Attempt(attempt));
         }
+    }
+}
+
+/// A claim of the job's queue may find it.
+fn note_ready(ready: &mut BTreeSet<Arc<str>>, job: &Job, status: Status) {
+    if status == Status::Queued && !ready.contains(&job.shape.queue) {
+        ready.insert(job.shape.queue.clone());
     }
 }
 

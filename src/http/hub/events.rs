@@ -116,6 +116,7 @@ impl Events {
             ring.events.clear();
             ring.floor = (batch.index, u32::MAX);
         }
+        ring.begin_second();
         for entry in &batch.entries {
             let mut number = 0;
             for effect in &entry.effects {
@@ -161,7 +162,7 @@ impl Events {
 }
 
 impl Ring {
-    fn push(&mut self, event: Event) {
+    fn begin_second(&mut self) {
         let number = self.began.elapsed().as_secs();
         if self.seconds.back().is_none_or(|second| second.number != number) {
             self.seconds.push_back(Second { number, ..Second::default() });
@@ -169,6 +170,9 @@ impl Ring {
         if self.seconds.len() > RATE_SECONDS {
             self.seconds.pop_front();
         }
+    }
+
+    fn push(&mut self, event: Event) {
         if let Some(second) = self.seconds.back_mut() {
             second.posted += u64::from(event.kind == POSTED);
             second.ended += u64::from(event.kind == FINISHED);
