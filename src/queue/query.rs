@@ -34,6 +34,8 @@ pub enum HeldBy {
         max: u32,
     },
     PoolInactive,
+    /// The pool does not take such jobs, and others need not say that they are there.
+    NoWorker,
     NoFittingWorker,
 }
 
@@ -49,6 +51,9 @@ impl fmt::Display for HeldBy {
             HeldBy::AllPaused => f.write_str("all queues are paused"),
             HeldBy::Limit { name, max } => write!(f, "limit group {name} is full ({max})"),
             HeldBy::PoolInactive => f.write_str("the pool is inactive or of size 0"),
+            HeldBy::NoWorker => {
+                f.write_str("the pool takes no jobs of its queue and kind, and no worker is known that may")
+            }
             HeldBy::NoFittingWorker => f.write_str("no known worker has what it needs"),
         }
     }
@@ -195,7 +200,12 @@ impl State {
         if by_pool && !pool_is_known || impossible::offers(self, by_pool).any(fits) {
             return None;
         }
-        if is_for_pool && !pool_works { Some(HeldBy::PoolInactive) } else { Some(HeldBy::NoFittingWorker) }
+        let is_anybody_known = impossible::offers(self, by_pool).next().is_some();
+        Some(match is_for_pool && !pool_works {
+            true => HeldBy::PoolInactive,
+            false if is_anybody_known => HeldBy::NoFittingWorker,
+            false => HeldBy::NoWorker,
+        })
     }
 
     /// Jobs that a worker holds.

@@ -25,7 +25,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("touch", &["ok", "stale_lease", "not_claimed", "not_found", "invalid"]),
     ("success", &["ok", "stale_lease", "not_claimed", "not_found", "invalid", "drained", "too_large"]),
     ("failure", &["ok", "stale_lease", "not_claimed", "not_found", "invalid"]),
-    ("held by", &["worker", "delay", "run_at", "job", "buried", "queue", "all", "limit", "pool", "no worker"]),
+    ("held by", &["worker", "delay", "run_at", "job", "buried", "queue", "all", "limit", "pool", "nobody", "unfit"]),
     ("impossible", &["as it became ready", "by a tick"]),
     ("release", &["ok", "stale_lease", "not_claimed", "not_found"]),
     ("bury held", &["ok", "stale_lease", "not_claimed", "not_found"]),
@@ -219,7 +219,8 @@ fn obstacle(held_by: &HeldBy) -> &'static str {
         HeldBy::AllPaused => "all",
         HeldBy::Limit { .. } => "limit",
         HeldBy::PoolInactive => "pool",
-        HeldBy::NoFittingWorker => "no worker",
+        HeldBy::NoWorker => "nobody",
+        HeldBy::NoFittingWorker => "unfit",
     }
 }
 

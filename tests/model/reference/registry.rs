@@ -176,6 +176,7 @@ impl Model {
             (true, _) => None,
             (false, true) if !works => Some(HeldBy::PoolInactive),
             (false, true) if !is_known => None,
+            (false, _) if self.takers(is_for_pool && works).next().is_none() => Some(HeldBy::NoWorker),
             (false, _) => Some(HeldBy::NoFittingWorker),
         }
     }
