@@ -16,6 +16,8 @@ const DELETIONS_WINDOW: usize = 8192;
 const DELETIONS_MAX: usize = 4096;
 /// How long what a released snapshot had kept may stay, if nothing else has its file rewritten.
 const REMAINS_S: u64 = 24 * 60 * 60;
+/// A file goes to the disk in pieces of this size while it is written.
+const PIECE_BYTES: u64 = 1 << 20;
 /// RocksDB's own information log, which helps after the fact; bounded.
 const INFO_LOG_FILES: usize = 4;
 const INFO_LOG_BYTES: usize = 4 * MIB;
@@ -70,7 +72,9 @@ fn common() -> Options {
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     options.set_block_based_table_factory(&table);
-    options
+    // Left to its end, a flush leaves tens of megabytes to the disk at once, and the log's next sync behind them.
+    options.set_bytes_per_sync(PIECE_BYTES);
+    with(&options, "strict_bytes_per_sync=true")
 }
 
 /// RocksDB's default recovery stops at a bad record and opens at that point in time: the vote and acknowledged entries
