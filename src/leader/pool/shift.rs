@@ -35,7 +35,7 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(100);
 /// Between two requests of a pool that keeps its machine busy: what ends meanwhile goes with the next. An entry costs three
 /// nodes about as much as a short command, however few it tells of.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(2);
 /// More commands than this for each core, and no core waits for the next while requests are paced.
 const BUSY_PER_CORE: u64 = 2;
 /// Before a request that was not taken goes again.

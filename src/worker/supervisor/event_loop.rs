@@ -23,11 +23,6 @@ use super::spawn::Spawner;
 /// Longest sleep of the loop while commands run: epoll does not count suspend, rights do.
 const WAIT_MS_MAX: u64 = 200;
 
-/// While many commands run, their ends are told together: to wake the node for each costs it more than what the end says.
-const GATHER_MS: u64 = 2;
-/// That many: more than this for each core, and the others are busy meanwhile.
-const BUSY_PER_CORE: usize = 2;
-
 /// How long KILL tree by tree may take when the node is gone, before the cgroup is killed, and this process with it.
 const TREES_MS: u64 = 500;
 
@@ -41,10 +36,6 @@ pub struct EventLoop {
     child_signal: SignalFd,
     pub plumbing: Plumbing,
     is_waiting_to_send: bool,
-    /// Ends that are not told yet are told then.
-    tell_at: Option<Boottime>,
-    /// Commands at the same time by which the machine is busy.
-    many: usize,
     pub jobs: BTreeMap<u64, Job>,
     /// The main processes that are not reaped yet.
     pub mains: HashMap<i32, u64>,
@@ -77,8 +68,6 @@ impl EventLoop {
             child_signal,
             plumbing,
             is_waiting_to_send: false,
-            tell_at: None,
-            many: BUSY_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from),
             jobs: BTreeMap::new(),
             mains: HashMap::new(),
             orphans: HashMap::new(),
@@ -107,11 +96,11 @@ impl EventLoop {
     }
 
     fn time_to_wait(&self) -> EpollTimeout {
-        if self.jobs.is_empty() && self.strays.is_empty() && self.tell_at.is_none() {
+        if self.jobs.is_empty() && self.strays.is_empty() {
             return EpollTimeout::NONE;
         }
         let deadlines = self.jobs.values().map(|job| job.next_deadline(self.right, self.next_kill));
-        let next = deadlines.chain(self.strays.values().copied()).chain(self.tell_at).min().unwrap_or(Boottime::NEVER);
+        let next = deadlines.chain(self.strays.values().copied()).min().unwrap_or(Boottime::NEVER);
         let next = next.min(self.next_look_due());
         let wait = next.ms_since(Boottime::now()).min(WAIT_MS_MAX);
         EpollTimeout::try_from(wait).expect("at most WAIT_MS_MAX")
@@ -224,17 +213,10 @@ impl EventLoop {
         let Some(mut job) = self.jobs.remove(&lease) else { return };
         let (lines, dropped) = job.drain(&mut self.plumbing);
         self.send_lines(lease, lines, dropped);
-        self.node.send_some_time(&FromSupervisor::Ended(Box::new(job.into_ended())));
+        self.node.send(&FromSupervisor::Ended(Box::new(job.into_ended())));
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.node.may_gather() && self.jobs.len() > self.many {
-            let now = Boottime::now();
-            if now < *self.tell_at.get_or_insert(now.after_ms(GATHER_MS)) {
-                return Ok(());
-            }
-        }
-        self.tell_at = None;
         self.node.flush();
         if self.node.is_open() && self.node.has_unsent() != self.is_waiting_to_send {
             self.is_waiting_to_send = self.node.has_unsent();

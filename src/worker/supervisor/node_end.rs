@@ -17,8 +17,6 @@ pub struct NodeEnd {
     piece: Box<[u8]>,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
-    /// Something in the outbox is to go at once.
-    is_urgent: bool,
     is_open: bool,
 }
 
@@ -29,7 +27,6 @@ impl NodeEnd {
             piece: vec![0; READ_BYTES].into_boxed_slice(),
             inbox: Vec::new(),
             outbox: Vec::new(),
-            is_urgent: false,
             is_open: true,
         }
     }
@@ -46,22 +43,10 @@ impl NodeEnd {
         self.outbox.len() > OUTBOX_BYTES
     }
 
-    /// To go with the next [`Self::flush`].
     pub fn send(&mut self, message: &FromSupervisor) {
-        self.send_some_time(message);
-        self.is_urgent = true;
-    }
-
-    /// To go along with others.
-    pub fn send_some_time(&mut self, message: &FromSupervisor) {
         if self.is_open {
             encode(message, &mut self.outbox);
         }
-    }
-
-    /// Whether what is unsent may wait for more.
-    pub fn may_gather(&self) -> bool {
-        !self.outbox.is_empty() && !self.is_urgent
     }
 
     /// Whatever complete messages are there. An end that closed, or talks nonsense, is a node that is gone.
@@ -85,7 +70,6 @@ impl NodeEnd {
     }
 
     pub fn flush(&mut self) {
-        self.is_urgent = false;
         while self.is_open && !self.outbox.is_empty() {
             match self.socket.write(&self.outbox) {
                 Ok(count) => drop(self.outbox.drain(..count)),
