@@ -34,7 +34,7 @@ impl Queue for Node {
     }
 
     fn look<T>(&self, look: impl FnOnce(&State, &dyn Rows) -> T) -> T {
-        Node::look(self, |reading| look(reading.state(), reading.rows().as_ref()))
+        Node::look(self, |reading| look(reading.state(), reading))
     }
 
     fn members(&self) -> BTreeSet<u64> {

@@ -11,6 +11,7 @@
 //! pins the store sees both at one index, whole entries only (P6).
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     sync::{
         Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -30,7 +31,14 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError, Format},
-    queue::{State, applied::Effect, command::Clocks, ids::JobId, job::Spec},
+    queue::{
+        State,
+        applied::Effect,
+        command::Clocks,
+        ids::JobId,
+        job::Spec,
+        rows::{Row, RowKey, Rows},
+    },
     storage::{Batch, StorageError, Store},
 };
 
@@ -154,7 +162,9 @@ pub struct Replica {
 /// Both parts of the state at one index. Holds up apply while it lives: look and let go, or take the rows along.
 pub struct Reading<'a> {
     hot: RwLockReadGuard<'a, Hot>,
-    rows: Arc<PinnedRows>,
+    stop: &'a Stop,
+    /// Pinned for whoever asks for them: most looks are at the state alone.
+    rows: OnceCell<Arc<PinnedRows>>,
 }
 
 impl Replica {
@@ -169,9 +179,7 @@ impl Replica {
 
     /// Looks at the state as it stands now.
     pub fn read(&self) -> Reading<'_> {
-        let hot = self.hot();
-        let rows = Arc::new(PinnedRows::new(hot.store.pin(), self.stop.clone()));
-        Reading { hot, rows }
+        Reading { hot: self.hot(), stop: &self.stop, rows: OnceCell::new() }
     }
 
     /// The last applied index, as it moves.
@@ -258,6 +266,17 @@ impl Reading<'_> {
 
     /// Rows at the same index; they may be kept after the reading ends.
     pub fn rows(&self) -> &Arc<PinnedRows> {
-        &self.rows
+        self.rows.get_or_init(|| Arc::new(PinnedRows::new(self.hot.store.pin(), self.stop.clone())))
+    }
+}
+
+/// Looked up at once; none are pinned before one is.
+impl Rows for Reading<'_> {
+    fn get(&self, key: &RowKey) -> Option<Row> {
+        self.rows().get(key)
+    }
+
+    fn scan(&self, from: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
+        self.rows().scan(from, each);
     }
 }
