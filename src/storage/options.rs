@@ -14,8 +14,9 @@ const LOG_WAL_BYTES_MAX: u64 = 256 << 20;
 /// A file in which so many of so many neighbouring entries are deletions is compacted at once.
 const DELETIONS_WINDOW: usize = 8192;
 const DELETIONS_MAX: usize = 4096;
-/// How long what a released snapshot had kept may stay, if nothing else has its file rewritten.
-const REMAINS_S: u64 = 24 * 60 * 60;
+/// How long what a released snapshot had kept may stay, if nothing else has its file rewritten. Deletions among it are stepped
+/// over by every listing until then.
+const REMAINS_S: u64 = 5 * 60;
 /// A file goes to the disk in pieces of this size while it is written.
 const PIECE_BYTES: u64 = 1 << 20;
 /// RocksDB's own information log, which helps after the fact; bounded.
