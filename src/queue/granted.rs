@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The grants of a span.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Each once: few workers hold many jobs.
     holders: Vec<Arc<Holder>>,
@@ -40,15 +40,15 @@ impl Grants {
     /// What was granted of these jobs, to each of which nothing else has happened.
     pub fn of<'a>(jobs: impl Iterator<Item = &'a Job>) -> Self {
         let (mut holders, mut places) = (Vec::new(), BTreeMap::new());
-        let grants = jobs.map(|job| {
+        let of = |job: &'a Job| {
             let lease = job.lease().expect("a job that was granted has a lease");
             let place = *places.entry(&*lease.holder).or_insert_with(|| {
                 holders.push(Arc::clone(&lease.holder));
                 holders.len() as u32 - 1
             });
             Grant::of(job, lease, place)
-        });
-        let grants = grants.collect();
+        };
+        let grants = jobs.map(of).collect();
         Self { holders, grants }
     }
 
