@@ -42,6 +42,35 @@ async fn life_of_a_job_under_a_lease() {
     stage.end().await;
 }
 
+/// The leader remembers specs as they came; what counts is what they are now.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_tells_what_an_edit_has_made_of_a_job() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"argv": ["first"], "name": "n"}"#).await;
+    stage.send(0, Method::PATCH, &format!("/v1/jobs/{id}"), &[], r#"{"argv": ["second"], "name": "m"}"#).await.ok();
+    let granted = stage.post(0, "/v1/claim", CLAIM).await.ok();
+    let job = &granted["jobs"][0];
+    assert_eq!((&job["job"]["name"], &job["op"]["args"]), (&"m".into(), &json!({ "argv": ["second"] })));
+    stage.end().await;
+}
+
+/// A first lease has none to look for; one that was given back while it had not even begun may have left one.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_tells_the_checkpoint_of_any_earlier_lease() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"kind": "x"}"#).await;
+    let reserve = r#"{"worker": {"id": "w"}, "queues": ["default"]}"#;
+    let granted = stage.post(0, "/v1/claim", reserve).await.ok();
+    assert_eq!(granted["jobs"][0]["job"]["checkpoint"], json!(null));
+    let lease = &granted["jobs"][0]["lease"];
+    let items = json!([{ "job": id, "lease": lease, "do": "touch", "checkpoint": { "at": 5 } },
+                       { "job": id, "lease": lease, "do": "release" }]);
+    stage.post(0, "/v1/leases", &json!({ "items": items }).to_string()).await.ok();
+    let again = stage.post(0, "/v1/claim", reserve).await.ok();
+    assert_eq!(again["jobs"][0]["job"]["checkpoint"], json!({ "at": 5 }));
+    stage.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_16_made_up_leases_change_nothing() {
     let stage = Stage::formed(1).await;
