@@ -10,6 +10,9 @@
 //! finish. Leases are counted from when the call that granted or renewed them was *sent*, on a clock that includes suspend;
 //! the supervisor kills what runs past its lease, whatever happens to this process. A change of leader costs nothing but
 //! time: the calls are repeated, the leases are the cluster's.
+//!
+//! Told to end (SIGTERM, Ctrl-C), it stops what runs and gives it back. Where nobody listens it does not wait for long: what the
+//! cluster did not hear of comes out when the leases lapse.
 
 mod outcome;
 mod registry;

@@ -79,7 +79,7 @@ impl Client {
             let head = tokio::time::timeout_at(tries.attempt_end(), shared.transport.open(request)).await;
             let outcome = match head.unwrap_or_else(|_| Err(NoAnswer::Lost("no answer in time".into()))) {
                 Ok(response) if response.status().is_success() => {
-                    shared.nodes.reached(&node);
+                    shared.nodes.served(&node);
                     return Ok(response);
                 }
                 Ok(response) => Answer::collect(response, tries.attempt_end()).await,

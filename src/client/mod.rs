@@ -112,6 +112,11 @@ impl Client {
         self.shared.nodes.current().to_string()
     }
 
+    /// Since when no call was served, though some were tried: no node answers, or none leads. `None` while the last one was.
+    pub fn unserved_since(&self) -> Option<Instant> {
+        self.shared.nodes.unserved_since()
+    }
+
     /// Asks `node` first from now on, if that is an address.
     pub fn prefer(&self, node: &str) {
         if let Some(authority) = Authority::parse(node) {
@@ -132,10 +137,13 @@ impl Client {
             };
             match verdict {
                 Verdict::Answer(answer) => {
-                    self.shared.nodes.reached(&node);
+                    self.shared.nodes.served(&node);
                     return Ok(answer);
                 }
-                Verdict::Refused(refused) => return Err(ClientError::Refused(refused)),
+                Verdict::Refused(refused) => {
+                    self.shared.nodes.served(&node);
+                    return Err(ClientError::Refused(refused));
+                }
                 Verdict::Broken(message) => {
                     return Err(ClientError::Protocol { server: node.to_string(), message });
                 }

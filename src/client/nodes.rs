@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::time::Instant;
+
 use super::ClientError;
 
 /// `host:port` of a node's api listener.
@@ -46,6 +48,8 @@ struct Inner {
     at: usize,
     /// Nodes that gave any answer in this client's life.
     heard: BTreeSet<Authority>,
+    /// When the first attempt since the last call that was served came to nothing.
+    unserved_since: Option<Instant>,
 }
 
 impl Nodes {
@@ -61,7 +65,7 @@ impl Nodes {
         if known.is_empty() {
             return Err(ClientError::Usage("no server is named; give --server host:port or set RAFTQ_SERVER".into()));
         }
-        let inner = Inner { named: known.len(), known, at: 0, heard: BTreeSet::new() };
+        let inner = Inner { named: known.len(), known, at: 0, heard: BTreeSet::new(), unserved_since: None };
         Ok(Self { inner: Mutex::new(inner) })
     }
 
@@ -98,6 +102,16 @@ impl Nodes {
         }
     }
 
+    /// `node` did what it was asked for, or refused it.
+    pub fn served(&self, node: &Authority) {
+        self.reached(node);
+        self.lock().unserved_since = None;
+    }
+
+    pub fn unserved_since(&self) -> Option<Instant> {
+        self.lock().unserved_since
+    }
+
     /// `leader` is asked from now on.
     pub fn prefer(&self, leader: Authority) {
         let mut inner = self.lock();
@@ -115,6 +129,7 @@ impl Nodes {
             self.reached(node);
         }
         let mut inner = self.lock();
+        inner.unserved_since.get_or_insert_with(Instant::now);
         if inner.known[inner.at] == *node {
             inner.at = (inner.at + 1) % inner.known.len();
         }
@@ -157,5 +172,19 @@ mod tests {
         nodes.avoid(&nodes.current(), false);
         assert_eq!(nodes.current().to_string(), "a:1");
         assert_eq!(nodes.named(), "a:1, b:2, c:3");
+    }
+
+    #[test]
+    fn nodes_are_unserved_from_the_first_failure_until_one_serves() {
+        let nodes = Nodes::new(&["a:1,b:2".into()]).expect("valid list");
+        assert_eq!(nodes.unserved_since(), None);
+        nodes.avoid(&nodes.current(), false);
+        let since = nodes.unserved_since();
+        assert!(since.is_some());
+        nodes.avoid(&nodes.current(), true);
+        nodes.reached(&nodes.current());
+        assert_eq!(nodes.unserved_since(), since, "an excuse is an answer, and serves nobody");
+        nodes.served(&nodes.current());
+        assert_eq!(nodes.unserved_since(), None);
     }
 }

@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Process, World, eventually, stays};
+use crate::harness::{Call, Cluster, Process, World, eventually, stays};
 
 fn command(world: &World, line: &str, more: Value) -> u64 {
     let mut spec = json!({"queue": "remote", "shell": line});
@@ -170,4 +171,54 @@ fn worker_that_is_to_end_when_idle_does_all_there_is_first() {
     let left = world.get("/v1/workers").ok();
     let names = left["workers"].as_array().expect("a list").iter().map(|worker| worker["kind"].clone());
     assert_eq!(names.filter(|kind| kind == "runner").count(), 0, "it has left the registry: {left}");
+}
+
+/// What it takes a worker to end that nobody serves, on a busy machine; it used to be half a minute.
+const END_UNSERVED: Duration = Duration::from_secs(8);
+
+/// Kills all nodes but one, which is left alone and leads nobody.
+fn leave_a_minority(cluster: &Cluster) {
+    let alone = cluster.followers()[0].id;
+    cluster.nodes.iter().filter(|node| node.id != alone).for_each(|node| node.kill());
+    let call = Call::get("/v1/queues").header("raftq-timeout-ms", "200");
+    eventually("nobody leads", Duration::from_secs(20), || {
+        let answer = cluster.client_of(cluster.node(alone)).attempt(&call).ok()?;
+        (answer.code() == "no_leader").then_some(())
+    });
+}
+
+#[test]
+fn worker_without_a_leader_ends_soon_when_it_is_told_to() {
+    let cluster = Cluster::start();
+    let arguments = ["worker", "--queue", "remote", "--slots", "1"];
+    let workers = ["term", "interrupt"].map(|name| Process::start(&cluster, name, &arguments));
+    let client = cluster.client();
+    eventually("both are there", Duration::from_secs(20), || {
+        let workers = client.get("/v1/workers").ok();
+        (workers["workers"].as_array()?.iter().filter(|worker| worker["kind"] == "runner").count() == 2).then_some(())
+    });
+    leave_a_minority(&cluster);
+    for (worker, signal) in workers.into_iter().zip([Signal::SIGTERM, Signal::SIGINT]) {
+        assert_eq!(worker.end_with(signal, END_UNSERVED), Some(0), "it held nothing");
+    }
+}
+
+#[test]
+fn worker_without_a_leader_stops_its_commands_and_says_what_nobody_heard() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let file = cluster.directory().join("pid");
+    let id = command(&world, &format!("echo $$ > {}; exec sleep 300", file.display()), json!({"lease_ms": 60_000}));
+    let worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    world.wait_status(id, "running");
+    let pid = eventually("the command runs", Duration::from_secs(20), || {
+        fs::read_to_string(&file).ok()?.trim().parse::<u32>().ok()
+    });
+    leave_a_minority(&cluster);
+    assert_eq!(worker.end_with(Signal::SIGTERM, END_UNSERVED), Some(6), "the cluster was not told");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its command goes with it");
+    let said = fs::read_to_string(cluster.directory().join("worker.log")).expect("readable");
+    assert!(said.contains("did not hear how some jobs ended"), "{said}");
+    cluster.heal();
+    assert_eq!(world.job(id)["lost"], json!(0), "the lease goes on until it lapses");
 }

@@ -65,6 +65,11 @@ impl Runs {
         self.held.is_empty()
     }
 
+    /// False if only what became of some is still to be told.
+    pub fn any_runs(&self) -> bool {
+        self.held.values().any(|held| !held.ended)
+    }
+
     /// Of what runs.
     pub fn needs(&self) -> impl Iterator<Item = NeedsSpec> {
         self.held.values().filter(|held| !held.ended).map(|held| held.needs)

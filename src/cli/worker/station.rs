@@ -38,6 +38,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const END_GRACE: Duration = Duration::from_secs(5);
 /// For the last reports.
 const END_PATIENCE: Duration = Duration::from_secs(20);
+/// The same where no node answers or none leads: longer than it takes to elect another leader, shorter than a person waits.
+const UNSERVED_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How often a worker that ends looks whether it still makes sense to wait.
+const END_POLL: Duration = Duration::from_millis(100);
 
 type Asking<'a, T> = Option<Pin<Box<dyn Future<Output = (Boottime, T)> + 'a>>>;
 
@@ -58,8 +63,10 @@ struct Station<'a> {
     not_before: Instant,
     gather_until: Option<Instant>,
     ends_at: Option<Instant>,
-    /// No more claims; it ends when everything is told.
-    ending: bool,
+    /// No more claims since then; it ends when everything is told.
+    ending_since: Option<Instant>,
+    /// When a command of ours was last over.
+    last_ended: Instant,
     idle: bool,
 }
 
@@ -78,7 +85,8 @@ pub async fn work(context: &Context, args: &WorkerArgs, supervisor: Supervisor) 
         () = registration.keep() => unreachable!("it never ends"),
     };
     runner.stop().await;
-    if registration.remove().await.is_err() {
+    let can_remove = context.client.unserved_since().is_none();
+    if !can_remove || registration.remove().await.is_err() {
         context.output.note("the worker's entry stays in the registry until it expires");
     }
     ended
@@ -112,17 +120,17 @@ impl<'a> Station<'a> {
             not_before: now,
             gather_until: None,
             ends_at: args.max_time.map(|time| now + time),
-            ending: false,
+            ending_since: None,
+            last_ended: now,
             idle: false,
         }
     }
 
     async fn run(mut self) -> Outcome {
         let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut give_up = None;
         loop {
             self.tell();
-            if self.is_done() || give_up.is_some_and(|at| Instant::now() >= at) {
+            if self.is_done() || self.gives_up_at().is_some_and(|at| Instant::now() >= at) {
                 return self.end();
             }
             self.claim();
@@ -131,29 +139,37 @@ impl<'a> Station<'a> {
                 (sent, (items, answer)) = answer_of(&mut self.telling) => self.answered(sent, items, answer)?,
                 (sent, answer) = answer_of(&mut self.claiming) => self.claimed(sent, answer)?,
                 news = self.runs.next() => self.heard(news),
-                _ = term.recv() => self.begin_to_end(&mut give_up),
-                _ = interrupt.recv() => self.begin_to_end(&mut give_up),
+                _ = term.recv() => self.begin_to_end(),
+                _ = interrupt.recv() => self.begin_to_end(),
                 () = tokio::time::sleep_until(wake) => {}
             }
             if self.ends_at.is_some_and(|at| Instant::now() + END_GRACE >= at) {
-                self.begin_to_end(&mut give_up);
+                self.begin_to_end();
             }
         }
     }
 
     /// No more claims; what runs is stopped and given back.
-    fn begin_to_end(&mut self, give_up: &mut Option<Instant>) {
-        if !self.ending {
-            self.ending = true;
+    fn begin_to_end(&mut self) {
+        if self.ending_since.is_none() {
+            self.ending_since = Some(Instant::now());
             self.runs.interrupt_all(END_GRACE);
-            *give_up = Some(Instant::now() + END_GRACE + END_PATIENCE);
         }
+    }
+
+    /// What is not told by then remains untold, and a claim unheard: its leases, which start nothing by themselves, lapse.
+    fn gives_up_at(&self) -> Option<Instant> {
+        let since = self.ending_since?;
+        let told_by = since + END_GRACE + END_PATIENCE;
+        let unserved_since = self.context.client.unserved_since().filter(|_| !self.runs.any_runs());
+        let unserved_by = unserved_since.map(|at| at.max(since).max(self.last_ended) + UNSERVED_PATIENCE);
+        Some(unserved_by.map_or(told_by, |at| at.min(told_by)))
     }
 
     fn is_done(&self) -> bool {
         let quiet = self.runs.is_empty() && self.granted.is_empty() && self.items.is_empty() && self.telling.is_none();
         let all_heard = self.claiming.is_none();
-        quiet && ((self.ending && all_heard) || (self.idle && self.args.exit_when_idle && all_heard))
+        quiet && ((self.ending_since.is_some() && all_heard) || (self.idle && self.args.exit_when_idle && all_heard))
     }
 
     fn end(&self) -> Outcome {
@@ -166,10 +182,12 @@ impl<'a> Station<'a> {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let touch = self.runs.next_touch().map(|at| now + Duration::from_millis(at.ms_since(Boottime::now())));
-        let end = self.ends_at.filter(|_| !self.ending).map(|at| at - END_GRACE.min(at - now));
+        let end = self.ends_at.filter(|_| self.ending_since.is_none()).map(|at| at - END_GRACE.min(at - now));
         let pause = Some(self.not_before).filter(|at| *at > now);
+        // Whether it is served may change meanwhile, and wakes nobody.
+        let look = if self.ending_since.is_some() { END_POLL } else { CLAIM_PATIENCE };
         let soonest = [touch, self.gather_until, end, pause].into_iter().flatten().min();
-        soonest.unwrap_or(now + CLAIM_PATIENCE)
+        soonest.unwrap_or(now + look).min(now + look)
     }
 
     /// Everything that is to be told, in one request, with a claim if a slot is free and none is under way.
@@ -220,7 +238,7 @@ impl<'a> Station<'a> {
     fn next_claim(&self, wait: Duration) -> Option<ClaimRequest> {
         let granted = self.granted.values().map(|(_, claimed)| claimed.job.needs.unwrap_or_default());
         let left = self.room.beside(self.runs.needs().chain(granted).map(Into::into));
-        if left.slots == 0 || self.ending {
+        if left.slots == 0 || self.ending_since.is_some() {
             return None;
         }
         let time_s = self.ends_at.map(|at| at.saturating_duration_since(Instant::now() + END_GRACE).as_secs());
@@ -251,7 +269,10 @@ impl<'a> Station<'a> {
                     self.gather_until.get_or_insert(Instant::now() + GATHER);
                 }
             }
-            News::Ended(lease, report) => self.items.extend(self.runs.ended(lease, &report)),
+            News::Ended(lease, report) => {
+                self.last_ended = Instant::now();
+                self.items.extend(self.runs.ended(lease, &report));
+            }
         }
     }
 
@@ -270,7 +291,7 @@ impl<'a> Station<'a> {
     /// Of a long poll: to be started, or given back if this worker ends.
     fn grant(&mut self, sent: Boottime, claimed: ClaimedJob) {
         let Some(lease) = claimed.lease else { return };
-        let item = if self.ending { outcome::release() } else { outcome::start(&self.me) };
+        let item = if self.ending_since.is_some() { outcome::release() } else { outcome::start(&self.me) };
         self.items.push(LeaseItem { job: claimed.job.id, lease, ..item });
         self.granted.insert(lease, (sent, claimed));
     }
@@ -284,7 +305,7 @@ impl<'a> Station<'a> {
                 self.context.output.note(&format!("job {id} was granted without a lease or an op; it is left alone"));
             }
         }
-        if self.ending {
+        if self.ending_since.is_some() {
             self.runs.interrupt_all(END_GRACE);
         }
     }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -10,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, wait::eventually};
 
 /// `raftq` with some command; ended when it goes out of scope.
 pub struct Process(Child);
@@ -55,6 +56,14 @@ impl Process {
 
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Asks it to end with `signal`; its exit code, if it ends by itself within `limit`.
+    pub fn end_with(mut self, signal: Signal, limit: Duration) -> Option<i32> {
+        self.signal(signal);
+        let child = &mut self.0;
+        let ended = eventually("the process ends", limit, || child.try_wait().expect("a child can be waited for"));
+        ended.code()
     }
 
     fn signal(&self, signal: Signal) {
