@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{
-        ArchiveAge, ArchiveAnswer, ArchiveRequest, BulkAnswer, BulkDo, BulkRequest, BuryRequest, CancelRequest,
-        Priority, PriorityRequest, parse_priority,
+        ArchiveAge, ArchiveAnswer, ArchiveRequest, BulkAnswer, BulkDo, BulkRefusal, BulkRequest, BuryRequest,
+        CancelRequest, ErrorBody, Priority, PriorityRequest, parse_priority,
     },
     client::{Call, Method},
 };
@@ -209,7 +209,7 @@ async fn one_by_one(context: &Context, ids: &[u64], verb: &Verb) -> Outcome {
                     return Err(failure);
                 };
                 failed = true;
-                context.output.note(&format!("job {id}: {}", error.message));
+                context.output.refused("job", id, error);
                 results.push(json!({ "id": id, "ok": false, "error": error }));
             }
         }
@@ -246,6 +246,11 @@ fn is_about_the_job(code: &str) -> bool {
     super::failure::exit_of_code(code) == Exit::Failed
 }
 
+fn body(refusal: &BulkRefusal) -> ErrorBody {
+    let (code, message) = (refusal.code.clone().into(), refusal.message.clone());
+    ErrorBody { code, message, details: Map::new() }
+}
+
 /// Piece after piece; what is refused is named, as far as the answer names it.
 async fn in_bulk(context: &Context, target: &Target, verb: &Verb) -> Outcome {
     let progress = context.output.progress(None, verb.name);
@@ -256,7 +261,7 @@ async fn in_bulk(context: &Context, target: &Target, verb: &Verb) -> Outcome {
             context.write(Method::POST, "/v1/jobs/bulk", &bulk_request(target, verb, after)).await?;
         progress.inc(piece.matched);
         for refusal in &piece.refusals {
-            progress.suspend(|| context.output.note(&format!("job {}: {}", refusal.id, refusal.message)));
+            progress.suspend(|| context.output.refused("job", refusal.id.0, &body(refusal)));
         }
         after = piece.next.clone();
         add(&mut total, piece);

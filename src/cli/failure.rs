@@ -107,10 +107,43 @@ impl Failure {
         }
     }
 
+    /// The same in the form of the API's errors, with codes of our own for what no node said.
+    pub fn body(&self) -> ErrorBody {
+        let message = self.to_string();
+        match self {
+            Failure::Client(ClientError::Refused(error)) | Failure::Refused(error) => {
+                ErrorBody { message, ..error.clone() }
+            }
+            Failure::Client(ClientError::OutcomeUnknown { key, .. }) => {
+                ErrorBody::new("outcome_unknown", message).with("key", key.as_str())
+            }
+            Failure::Client(error) => ErrorBody::new(code_of(error), message),
+            Failure::Partly { done, failure } => ErrorBody { message, ..failure.body() }.with("done", done.as_str()),
+            Failure::Usage(_) => ErrorBody::new(USAGE, message),
+            Failure::TimedOut(_) => ErrorBody::new("timeout", message),
+            Failure::Server(_) | Failure::Other(_) => ErrorBody::new("failed", message),
+        }
+    }
+
     /// The reader of our output has gone (`raftq list | head`): no failure, and nobody to tell.
     pub fn is_broken_pipe(&self) -> bool {
         let Failure::Other(error) = self else { return false };
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// The command line itself is wrong.
+pub const USAGE: &str = "usage";
+
+fn code_of(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Unreachable { .. } => "unreachable",
+        ClientError::NoLeader { .. } => "no_leader",
+        ClientError::OutcomeUnknown { .. } => "outcome_unknown",
+        ClientError::Timeout { .. } => "timeout",
+        ClientError::Protocol { .. } => "protocol",
+        ClientError::Usage(_) => USAGE,
+        ClientError::Refused(_) => unreachable!("it has the cluster's code"),
     }
 }
 
@@ -179,5 +212,24 @@ mod tests {
             assert_eq!(failure.exit().code(), code, "{failure}");
         }
         assert_eq!(Exit::Command(77).code(), 77);
+    }
+
+    #[test]
+    fn failures_have_bodies_like_the_apis_errors() {
+        let drained = ClientError::Refused(ErrorBody::new("drained", "closed").with("by", "ops"));
+        let unknown = ClientError::OutcomeUnknown { key: "k/0".into(), cause: "silence".into() };
+        for (failure, code, details) in [
+            (Failure::from(drained), "drained", serde_json::json!({ "by": "ops" })),
+            (refused("drained").after("3 submitted"), "drained", serde_json::json!({ "done": "3 submitted" })),
+            (Failure::from(unknown), "outcome_unknown", serde_json::json!({ "key": "k/0" })),
+            (ClientError::NoLeader { servers: "a:1".into() }.into(), "no_leader", serde_json::json!({})),
+            (Failure::usage("what"), "usage", serde_json::json!({})),
+            (Failure::TimedOut("late".into()), "timeout", serde_json::json!({})),
+            (Failure::Other(anyhow::anyhow!("odd")), "failed", serde_json::json!({})),
+        ] {
+            let body = failure.body();
+            assert_eq!((&*body.code, &serde_json::json!(body.details)), (code, &details), "{failure}");
+            assert_eq!(body.message, failure.to_string());
+        }
     }
 }

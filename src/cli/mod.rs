@@ -2,7 +2,8 @@
 //!
 //! One file a command family. A command reads its flags, makes calls through [`crate::client`], prints through
 //! [`output::Output`], and ends as an [`failure::Exit`] (0 ok, 1 the job or some ids failed, 2 usage, 3 unreachable or no
-//! leader, 4 refused, 5 outcome unknown, 6 time-out) or a [`failure::Failure`], which is one sentence on standard error.
+//! leader, 4 refused, 5 outcome unknown, 6 time-out) or a [`failure::Failure`], which is one sentence on standard error, or with
+//! `--json` one object in the form of the API's errors.
 //! This is the only room that knows clap, and the only one that prints.
 
 mod act;
@@ -36,6 +37,7 @@ use self::{
     failure::{Exit, Failure, Outcome},
     output::Output,
 };
+use crate::api::ErrorBody;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -45,7 +47,9 @@ use self::{
     max_term_width = 110,
     disable_help_subcommand = false,
     after_help = "Exit codes: 0 ok, 1 the job or some of the ids failed, 2 usage, 3 unreachable or no leader, 4 refused (drained, \
-                  full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends.\n\n\
+                  full), 5 outcome unknown, 6 time-out. `submit --wait` of one command ends as it ends.\n\
+                  With --json, lines on standard error are JSON too: {\"note\": text}, and at last, of a command that fails, \
+                  {\"error\": {\"code\", \"message\", \"details\"}} as the API has it.\n\n\
                   A job's command sees RAFTQ_SERVER, RAFTQ_JOB_ID, RAFTQ_OP, RAFTQ_ATTEMPT, RAFTQ_LEASE; reads the results of \
                   earlier ops (RAFTQ_RESULTS_FILE) and the checkpoint of the attempt before (RAFTQ_CHECKPOINT_FILE); and may \
                   write a result (RAFTQ_RESULT_FILE), jobs to submit (RAFTQ_JOBS_FILE) and a checkpoint."
@@ -71,7 +75,7 @@ struct Common {
         value_delimiter = ','
     )]
     server: Vec<String>,
-    /// Print JSON instead of a table
+    /// Print JSON instead of a table, and errors as JSON on standard error
     #[arg(long, global = true)]
     json: bool,
     /// Give up after this long (90, 90s, 5m, 6h, 2d); waiting commands wait for ever unless it is given [default: 10s]
@@ -204,7 +208,11 @@ struct CompletionsArgs {
 
 /// Reads the command line, does it, and says how it ended.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let output = Output::choose(cli.common.json);
     let outcome = match cli.command {
         Command::Node(args) => node::run(args),
         Command::Worker(args) => worker::run(&cli.common, args),
@@ -215,10 +223,27 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Ok.into(),
         Err(failure) => {
-            eprintln!("raftq: {failure}");
+            output.error(failure.body());
             failure.exit().into()
         }
     }
+}
+
+/// The command line could not be read; or help or the version was asked for, which clap prints.
+fn misread(error: &clap::Error) -> ExitCode {
+    let words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    if !error.use_stderr() || !words.into_iter().any(|word| word == "--json") {
+        error.exit();
+    }
+    Output::choose(true).error(ErrorBody::new(failure::USAGE, what_is_wrong(&error.to_string())));
+    Exit::Usage.into()
+}
+
+/// Without the way of asking that clap adds, in one line.
+fn what_is_wrong(told: &str) -> String {
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let first = told.split("\n\n").next().unwrap_or(told);
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn completions(args: CompletionsArgs) -> Outcome {
@@ -304,6 +329,21 @@ mod tests {
             }
         }
         assert!(silent.is_empty(), "{silent:?}");
+    }
+
+    #[test]
+    fn misread_lines_are_told_in_one_sentence() {
+        for (line, sentence) in [
+            ("raftq wait", "the following required arguments were not provided: <ID>..."),
+            ("raftq frobnicate", "unrecognized subcommand 'frobnicate'"),
+            (
+                "raftq list --timeout soon",
+                "invalid value 'soon' for '--timeout <TIME>': `soon` is no duration; write 90, 90s, 5m, 6h or 2d",
+            ),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(what_is_wrong(&error.to_string()), sentence);
+        }
     }
 
     /// As a shell splits it, single quotes and all.

@@ -1,14 +1,16 @@
 //! What goes to standard output: a table on a terminal, tab-separated lines in a pipe, JSON where it is asked for.
 //!
-//! Results go to standard output and nothing else does; remarks, progress and errors go to standard error.
+//! Results go to standard output and nothing else does; remarks, progress and errors go to standard error. With `--json` each
+//! line there is a JSON object too: `{"note"}` or `{"error"}`.
 
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::units;
+use crate::api::{ErrorBody, ErrorEnvelope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -109,7 +111,25 @@ impl Output {
 
     /// A remark for people, on standard error.
     pub fn note(&self, text: &str) {
-        eprintln!("raftq: {text}");
+        if self.is_json() { eprintln!("{}", json!({ "note": text })) } else { eprintln!("raftq: {text}") }
+    }
+
+    /// One of several (`job 17`, `line 3`) was refused, and the others go on.
+    pub fn refused(&self, what: &'static str, number: u64, error: &ErrorBody) {
+        if self.is_json() {
+            eprintln!("{}", json!({ what: number, "error": error }));
+        } else {
+            eprintln!("raftq: {what} {number}: {}", error.message);
+        }
+    }
+
+    /// Why the command failed: the last line on standard error.
+    pub fn error(&self, error: ErrorBody) {
+        if self.is_json() {
+            eprintln!("{}", json!(ErrorEnvelope { error }));
+        } else {
+            eprintln!("raftq: {}", error.message);
+        }
     }
 
     /// A bar on a terminal; nothing elsewhere. `None`: the length is not known.

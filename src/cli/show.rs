@@ -33,7 +33,7 @@ pub async fn run(context: &Context, args: ShowArgs) -> Outcome {
             Ok(output) if args.output => print_output(context, id, &output)?,
             Ok(job) => print(context, &Job(job), index > 0, &args)?,
             Err(failure) if failure.refusal().is_some() && args.ids.len() > 1 => {
-                context.output.note(&format!("job {id}: {failure}"));
+                context.output.refused("job", id, &failure.body());
                 missing = true;
             }
             Err(failure) => return Err(failure),

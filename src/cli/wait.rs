@@ -85,11 +85,11 @@ pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
                     progress.suspend(|| report(context, &job))?;
                 }
             }
-            Err(failure) if failure.refusal().is_some() => {
+            Err(failure) => {
+                let Some(error) = failure.refusal() else { return Err(failure) };
                 failed += 1;
-                progress.suspend(|| context.output.note(&format!("job {id}: {failure}")));
+                progress.suspend(|| context.output.refused("job", id, error));
             }
-            Err(failure) => return Err(failure),
         }
         progress.inc(1);
     }

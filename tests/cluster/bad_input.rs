@@ -228,8 +228,7 @@ fn command_line_tells_usage_from_absence() {
     assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
     assert_says(&said(&unknown), &["frobnicate"]);
 
-    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port();
-    let nothing = format!("127.0.0.1:{port}");
+    let nothing = format!("127.0.0.1:{}", unused_port());
     let unreachable = raftq(&["list", "--server", &nothing]);
     assert_eq!(unreachable.status.code(), Some(3), "{}", said(&unreachable));
     assert_says(&said(&unreachable), &[&nothing]);
@@ -237,6 +236,39 @@ fn command_line_tells_usage_from_absence() {
     let missing = raftq(&["node", "--config", "no-such-file.toml"]);
     assert!(!missing.status.success());
     assert_says(&said(&missing), &["no-such-file.toml"]);
+}
+
+#[test]
+fn errors_are_json_where_json_is_asked_for() {
+    let cluster = Cluster::builder().nodes(1).start();
+    let (servers, nothing) = (cluster.servers().join(","), format!("127.0.0.1:{}", unused_port()));
+    for (arguments, exit, code, says) in [
+        (&["show", "99"][..], 1, "not_found", "99"),
+        (&["pool", "resize", "9999999"], 2, "invalid", "size"),
+        (&["list", "--server", &nothing], 3, "unreachable", &nothing),
+        (&["list", "--server", "nowhere"], 2, "usage", "nowhere"),
+        (&["wait"], 2, "usage", "<ID>"),
+        (&["frobnicate"], 2, "usage", "frobnicate"),
+        (&["node", "--config", "no-such-file.toml"], 2, "usage", "no-such-file.toml"),
+    ] {
+        let output = raftq_at(&servers, &[&["--json"], arguments].concat());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(exit), 0), "{arguments:?}: {}", said(&output));
+        let [line] = &json_lines(&output)[..] else { panic!("{arguments:?}: not one line: {}", said(&output)) };
+        let error = &line["error"];
+        assert!(error["code"] == code && error["details"].is_object(), "{arguments:?}: {line}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(says)), "{arguments:?}: {line}");
+    }
+    let several = raftq_at(&servers, &["--json", "show", "98", "99"]);
+    let jobs: Vec<Value> = json_lines(&several).into_iter().map(|line| line["job"].clone()).collect();
+    assert_eq!((several.status.code(), jobs), (Some(1), vec![json!(98), json!(99)]));
+    let text = raftq_at(&servers, &["show", "99"]);
+    assert!(said(&text).starts_with("raftq: "), "{}", said(&text));
+}
+
+/// What was said on standard error.
+fn json_lines(output: &Output) -> Vec<Value> {
+    let lines = output.stderr.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).unwrap_or_else(|_| panic!("no JSON: {}", said(output)))).collect()
 }
 
 /// Changes node 1's configuration, and asserts that it says so and leaves no data behind.
@@ -293,11 +325,23 @@ fn assert_says(text: &str, words: &[&str]) {
     assert!(missing.is_empty(), "it does not say {missing:?}: {text}");
 }
 
+fn unused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port()
+}
+
 /// Runs the command line without a cluster.
 fn raftq(arguments: &[&str]) -> Output {
+    command(arguments).env_remove("RAFTQ_SERVER").output().expect("the binary can be started")
+}
+
+fn raftq_at(servers: &str, arguments: &[&str]) -> Output {
+    command(arguments).env("RAFTQ_SERVER", servers).output().expect("the binary can be started")
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftq"));
-    command.args(arguments).env_remove("RAFTQ_SERVER").stdin(Stdio::null());
-    command.output().expect("the binary can be started")
+    command.args(arguments).stdin(Stdio::null());
+    command
 }
 
 fn said(output: &Output) -> String {

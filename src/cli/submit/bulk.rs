@@ -97,7 +97,7 @@ impl Tally {
             if let Some(error) = &result.error {
                 self.refused += 1;
                 self.code = Some(error.code.to_string());
-                context.output.note(&format!("line {number}: {}", error.message));
+                context.output.refused("line", number, error);
             }
             if context.output.is_json() {
                 let mut value = json!(result);
