@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -54,11 +54,15 @@ struct Batch<'a> {
     environment: Option<Environment>,
 }
 
-/// Only looks whether it is a batch.
+/// Only looks whether it is a batch: whether there is a field `jobs`, be it `null`.
 #[derive(Deserialize)]
 struct Probe<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     jobs: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(jobs: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(jobs).map(Some)
 }
 
 /// Decode either form, of what `submitter` sends. A refusal here is about the whole body: no JSON, or a field beside `jobs`

@@ -129,6 +129,10 @@ fn batch_member_is_refused_alone() {
     assert_eq!(decode_submission(br#"{"jobs": []}"#, "me").unwrap().jobs.len(), 0);
     assert_eq!(field_of(decode_submission(br#"{"jobs": [], "atomik": true}"#, "me").unwrap_err()), "atomik");
     assert_eq!(field_of(decode_submission(br#"{"jobs": {}}"#, "me").unwrap_err()), "jobs");
+    for nothing in ["{\"jobs\": null}", "{\"jobs\": null, \"atomic\": true}"] {
+        let refusal = decode_submission(nothing.as_bytes(), "me").unwrap_err();
+        assert_eq!(refusal.to_string(), "jobs: give a list, not null");
+    }
 }
 
 #[test]

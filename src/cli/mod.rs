@@ -79,7 +79,7 @@ struct Common {
     #[arg(long, global = true)]
     json: bool,
     /// Give up after this long (90, 90s, 5m, 6h, 2d); waiting commands wait for ever unless it is given [default: 10s]
-    #[arg(long, global = true, value_name = "TIME", value_parser = units::duration, hide_default_value = true)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = units::timeout, hide_default_value = true)]
     timeout: Option<Duration>,
     /// Read what the asked node knows, without asking the leader
     #[arg(long, global = true)]
@@ -361,9 +361,14 @@ mod tests {
 
     #[test]
     fn unknown_words_are_usage_errors() {
-        for line in
-            ["raftq frobnicate", "raftq list --frobnicate", "raftq show seventeen", "raftq wait --timeout soon 1"]
-        {
+        for line in [
+            "raftq frobnicate",
+            "raftq list --timeout 0",
+            "raftq list --timeout 0.4ms",
+            "raftq list --frobnicate",
+            "raftq show seventeen",
+            "raftq wait --timeout soon 1",
+        ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
         }

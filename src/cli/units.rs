@@ -21,6 +21,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("`{text}` is out of range"))
 }
 
+/// How long a command may take. In no time there is no answer, and a write that is given none may be done all the same.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration(text)?;
+    let long_enough = timeout >= Duration::from_millis(1);
+    long_enough
+        .then_some(timeout)
+        .ok_or_else(|| format!("`{text}` leaves no time for an answer; give 1s, say, or 1ms at least"))
+}
+
 /// `2`, `0.5`.
 pub fn cores(text: &str) -> Result<Cores, String> {
     serde_json::from_str(text).map_err(|_| format!("`{text}` is no number of cores; write 2, or 0.5"))
