@@ -19,6 +19,7 @@ use super::{
     output,
     wait::{self, Blockers, Known},
 };
+use crate::worker::LOG_PREFIX;
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
@@ -191,9 +192,6 @@ enum Unlogged {
     /// Within one that is.
     Skip,
 }
-
-/// Before what goes to the log (design 2.4).
-const LOG_PREFIX: &str = "::raftq log ";
 
 impl Default for Unlogged {
     fn default() -> Self {

@@ -44,6 +44,7 @@ mod tree;
 
 pub use boottime::Boottime;
 pub use link::{Options, Supervisor};
+pub use output::LOG_PREFIX;
 pub use reason::Reason;
 pub use report::{Outcome, Report};
 pub use room::Room;

@@ -10,7 +10,15 @@ pub const TAIL_BYTES: usize = 32 * 1024;
 /// A log line is cut here (design 3, limits).
 pub const LINE_BYTES: usize = 4096;
 
-const PREFIX: &[u8] = b"::raftq ";
+/// What a line begins with that is addressed to raftq (design 2.4).
+macro_rules! prefix {
+    () => {
+        "::raftq "
+    };
+}
+const PREFIX: &[u8] = prefix!().as_bytes();
+/// The same of a line for the log.
+pub const LOG_PREFIX: &str = concat!(prefix!(), "log ");
 
 /// The first and the last bytes of a stream, and how many there were.
 #[derive(Default)]
