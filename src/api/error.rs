@@ -99,7 +99,7 @@ pub fn status_of(code: &str) -> u16 {
         "too_large" => 413,
         "unsupported_media_type" => 415,
         "queue_full" | "busy" => 429,
-        "drained" | "no_leader" => 503,
+        "drained" | "no_leader" | "unavailable" => 503,
         "timeout" | "outcome_unknown" => 504,
         "no_space" => 507,
         _ => 500,

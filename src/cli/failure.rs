@@ -165,6 +165,7 @@ pub fn exit_of_code(code: &str) -> Exit {
         "invalid" | "too_large" | "unsupported_media_type" => Exit::Usage,
         "not_found" | "gone" | "finished" | "not_final" | "not_cancelable" | "canceling" | "not_claimed"
         | "claimed" | "stale_lease" | "conflict" => Exit::Failed,
+        "unavailable" => Exit::Unreachable,
         _ => Exit::Refused,
     }
 }
@@ -205,6 +206,7 @@ mod tests {
             (refused("forbidden"), 4),
             (ClientError::OutcomeUnknown { key: "k/0".into(), cause: cause() }.into(), 5),
             (ClientError::Timeout { servers: servers(), cause: cause() }.into(), 6),
+            (refused("unavailable"), 3),
             (refused("not_found"), 1),
             (refused("not_cancelable"), 1),
             (refused("invalid"), 2),

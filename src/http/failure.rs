@@ -82,9 +82,9 @@ impl IntoResponse for Failure {
 }
 
 fn error(body: ErrorBody) -> Response {
-    let (status, no_leader) = (status_of(&body.code), body.code == "no_leader");
+    let (status, passes) = (status_of(&body.code), matches!(&*body.code, "no_leader" | "unavailable"));
     let mut response = Reply::json(&ErrorEnvelope { error: body }).status_number(status).into_response();
-    if no_leader {
+    if passes {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
     }
     response

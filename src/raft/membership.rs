@@ -38,7 +38,9 @@ pub enum MembershipError {
     NotLeader { leader: Option<Leader> },
     #[error("another change of the members is under way")]
     Busy,
-    #[error("cannot reach {peer}: {reason}")]
+    #[error(
+        "cannot reach {peer}: {reason}; check that a node runs there, and that this is its peer address; then ask again"
+    )]
     Unreachable { peer: String, reason: String },
     #[error("{peer} answers as node {found} where node {wanted} was expected; check the configuration files")]
     OtherNode { peer: String, found: u64, wanted: u64 },

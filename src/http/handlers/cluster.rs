@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::settings::pool_view;
 use crate::{
-    api::{AddMember, Nothing, Transfer},
+    api::{AddMember, ErrorBody, Nothing, Transfer},
     http::{call::Call, failure::Failure, params::NumberPath, read::look, reply::Reply},
     raft::{Consistency, LeaderInfo, MemberStatus, MembershipError, Role, Status},
 };
@@ -149,8 +149,10 @@ pub fn membership_failure(error: &MembershipError) -> Failure {
         MembershipError::Busy => Failure::new("busy", message),
         MembershipError::Unknown { .. } => Failure::new("not_found", message),
         MembershipError::Deadline(_) | MembershipError::Behind { .. } => Failure::new("timeout", message),
-        MembershipError::Unreachable { .. }
-        | MembershipError::OtherNode { .. }
+        MembershipError::Unreachable { peer, .. } => {
+            Failure::Error(ErrorBody::new("unavailable", message).with("peer", peer.as_str()))
+        }
+        MembershipError::OtherNode { .. }
         | MembershipError::NotPristine { .. }
         | MembershipError::AlreadyFormed
         | MembershipError::FormingBegun
