@@ -88,12 +88,26 @@ fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Resul
     if body.is_empty() || method == Method::GET || method == Method::HEAD {
         return Ok(());
     }
+    check_coding(headers)?;
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = given.split(';').next().unwrap_or_default().trim();
     match media.eq_ignore_ascii_case("application/json") {
         true => Ok(()),
         false => Err(Failure::new("unsupported_media_type", "send bodies as application/json")),
     }
+}
+
+/// What was packed would be read as if it were not.
+pub fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let packed = headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !is_identity(coding.as_bytes()));
+    match packed {
+        false => Ok(()),
+        true => Err(Failure::new("unsupported_media_type", "send bodies as they are, without a content-encoding")),
+    }
+}
+
+fn is_identity(codings: &[u8]) -> bool {
+    codings.split(|byte| *byte == b',').all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 impl Call {

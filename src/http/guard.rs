@@ -151,11 +151,16 @@ fn stamp(front: &Front, response: &mut Response, made_at: Option<u64>) {
 /// Keeps web pages from making a browser submit commands: `Host` must be an address or a known name (a page could have its
 /// own name resolve to us), and an `Origin` must be ourselves.
 fn check_origin(front: &Front, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
-    let host = match headers.get(header::HOST) {
-        Some(host) => host.to_str().unwrap_or_default(),
-        // HTTP/2 puts it into the request line.
-        None => uri.authority().map(axum::http::uri::Authority::as_str).unwrap_or_default(),
+    let mut hosts = headers.get_all(header::HOST).iter();
+    // HTTP/2 puts it into the request line.
+    let asked = || uri.authority().map(axum::http::uri::Authority::as_str);
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.to_str().unwrap_or_default()),
+        (None, _) => asked(),
+        (Some(_), Some(_)) => None,
     };
+    // Whatever stands before us might have looked at the other one (RFC 9112, 3.2).
+    let Some(host) = host else { return Err(Failure::invalid("host", "send one Host header, no more and no fewer")) };
     if !is_known_host(host, &front.names) {
         let message = "this Host is none of ours; ask by address, as localhost, or by a configured name";
         return Err(Failure::new("forbidden", message));

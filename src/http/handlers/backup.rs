@@ -16,7 +16,7 @@ use super::cluster::membership_failure;
 use crate::{
     http::{
         Front,
-        call::Call,
+        call::{Call, check_coding},
         context::Context,
         failure::Failure,
         front::read_failure,
@@ -70,6 +70,7 @@ pub async fn restore(
 ) -> Result<Reply, Failure> {
     let (parts, body) = request.into_parts();
     Context::read(&parts.method, &parts.uri, &parts.headers)?;
+    check_coding(&parts.headers)?;
     check_media_type(&parts.headers)?;
     let pieces = body.into_data_stream().map_err(std::io::Error::other);
     let incoming = front.node.receive_backup(pieces).await.map_err(refusal)?;

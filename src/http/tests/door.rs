@@ -18,6 +18,14 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
     assert!(wrong.header("allow").contains("GET") && wrong.header("allow").contains("POST"), "{wrong:?}");
     let text = [("content-type", "text/plain")];
     check(Method::POST, "/v1/jobs", &text, "{}", 415, "unsupported_media_type").await;
+    for packed in ["gzip", "identity, br"] {
+        let coding = [("content-encoding", packed)];
+        check(Method::POST, "/v1/jobs", &coding, r#"{"sleep": 1}"#, 415, "unsupported_media_type").await;
+        let backup = [("content-encoding", packed), ("content-type", "application/octet-stream")];
+        check(Method::POST, "/v1/cluster/restore", &backup, "x", 415, "unsupported_media_type").await;
+    }
+    let plain = [("content-encoding", "Identity")];
+    stage.send(0, Method::POST, "/v1/jobs", &plain, r#"{"sleep": 1}"#).await.ok();
     check(Method::POST, "/v1/jobs", &[], &"x".repeat((16 << 20) + 1), 413, "too_large").await;
     // As much again as no socket buffer holds: the sender must come to read the answer.
     check(Method::POST, "/v1/jobs", &[], &"x".repeat(48 << 20), 413, "too_large").await;
@@ -37,6 +45,24 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
     check(Method::GET, "/v1/jobs/77", &[], "", 404, "not_found").await;
     check(Method::POST, "/v1/jobs", &[], "{", 400, "invalid").await;
     check(Method::POST, "/v1/jobs/1/cancel", &[], r#"{"kil": true}"#, 400, "invalid").await;
+    stage.end().await;
+}
+
+/// Which of two a proxy before us has looked at is unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_host_is_asked_and_no_other_number() {
+    let stage = Stage::formed(1).await;
+    let ours = "host: localhost\r\n";
+    for (hosts, status) in [(ours.repeat(2), "400"), (String::new(), "400"), (ours.to_owned(), "200")] {
+        let mut stream = tokio::net::TcpStream::connect(&stage.nodes[0].api).await.expect("connects");
+        let request = format!("GET /v1/queues HTTP/1.1\r\n{hosts}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("takes it");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.expect("it is closed").expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts:?}: {answer}");
+        assert_eq!(answer.contains("one Host header"), status == "400", "{answer}");
+    }
     stage.end().await;
 }
 
