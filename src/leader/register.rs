@@ -1,7 +1,7 @@
 //! Members' pools in the registry of workers, from which the queue tells which jobs fit nowhere.
 //!
 //! This node's own is put there when it first leads: what its machine has. Proposed once in an office, and only if it is news:
-//! a pool says no more than that it leads, and does not expire. So one whose node has left the cluster would be counted on for
+//! a pool says no more than that it leads, and does not expire. One that is forgotten while it leads enters itself again. One whose node has left the cluster would be counted on for
 //! good; whoever leads removes it. Which those are follows from members and registry, so a new leader needs to be told nothing.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -43,8 +43,14 @@ async fn keep<Q: Queue>(queue: &Q, pool: &Options) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = BTreeSet::new();
+    let mut entered = is_entered(queue, pool);
     loop {
         looks.tick().await;
+        // What the registry refused, because it is full, is not asked for again and again.
+        if entered && !is_entered(queue, pool) {
+            enter(queue, pool).await;
+        }
+        entered = is_entered(queue, pool);
         let members = queue.members();
         if members != known {
             remove_left(queue).await;
@@ -55,14 +61,18 @@ async fn keep<Q: Queue>(queue: &Q, pool: &Options) {
 
 /// Until the registry says what this pool has.
 async fn enter<Q: Queue>(queue: &Q, pool: &Options) {
-    let (id, info, resources) = (Arc::clone(&pool.worker), info(pool), pool.machine.free(None));
-    let is_known = queue.look(|state, _| {
-        let known = state.workers().get(&id);
-        known.is_some_and(|known| known.is_pool() && known.resources == Some(resources) && known.info == info)
-    });
-    if !is_known {
+    if !is_entered(queue, pool) {
+        let (id, info, resources) = (Arc::clone(&pool.worker), info(pool), pool.machine.free(None));
         settle(queue, WorkerChange::Pool { id, info, resources }).await;
     }
+}
+
+fn is_entered<Q: Queue>(queue: &Q, pool: &Options) -> bool {
+    let (info, resources) = (info(pool), Some(pool.machine.free(None)));
+    queue.look(|state, _| {
+        let known = state.workers().get(&pool.worker);
+        known.is_some_and(|known| known.is_pool() && known.resources == resources && known.info == info)
+    })
 }
 
 /// Removes the pools of nodes that are no members.

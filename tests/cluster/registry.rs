@@ -33,6 +33,17 @@ fn worker_is_forgotten_from_the_command_line() {
 }
 
 #[test]
+fn pool_that_is_forgotten_while_it_leads_enters_itself_again() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let pool = format!("pool-{}", cluster.leader().id);
+    let is_known = || known(&world) == [pool.clone()];
+    eventually("the pool is entered", SOON, || is_known().then_some(()));
+    world.client.delete(&format!("/v1/workers/{pool}")).ok();
+    eventually("the pool is entered again", SOON, || is_known().then_some(()));
+}
+
+#[test]
 fn queue_is_forgotten_from_the_command_line_and_its_totals_stay_in_the_sum() {
     let cluster = Cluster::start();
     let world = World::new(&cluster, "q");

@@ -47,7 +47,8 @@ pub async fn put(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
     Ok(Reply::json(&json!({ "id": id })).at(committed.index))
 }
 
-/// One that lives enters itself again: a remote worker with its next heartbeat, a pool when its node next leads.
+/// One that lives enters itself again: a remote worker with its next heartbeat, a pool within
+/// a second while its node leads, or when it next does.
 pub async fn remove(NamePath(id): NamePath, call: Call) -> Result<Reply, Failure> {
     let Nothing {} = call.decode_or_empty().await?;
     let committed = call.propose(Command::Worker(WorkerChange::Remove { id: id.as_str().into() })).await?;
