@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
+    holds::Holds,
     units,
 };
 use crate::{
@@ -33,7 +34,7 @@ enum DrainCommand {
         /// Shown to whoever is refused
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Wait until no job waits or runs any more, and say how long that may take; buried ones are left
+        /// Wait until no job waits or runs any more, and say how long that may take and what keeps jobs; buried ones are left
         #[arg(long, short)]
         wait: bool,
     },
@@ -82,16 +83,19 @@ struct Stats {
 }
 
 async fn until_done(context: &Context) -> Outcome {
-    let (mut told, mut tell_at) = (None, Instant::now());
+    let (mut told, mut tell_at, mut holds) = (None, Instant::now(), Holds::default());
     loop {
         let stats: Stats = context.read("/v1/stats", &[]).await?;
         let left = stats.left();
         if left == 0 {
             return Ok(Exit::Ok);
         }
-        if told != Some(left) && Instant::now() >= tell_at {
+        if Instant::now() >= tell_at {
+            if told != Some(left) {
+                context.output.note(&stats.sentence());
+            }
+            holds.tell(context, None).await?;
             (told, tell_at) = (Some(left), Instant::now() + TELL_AGAIN);
-            context.output.note(&stats.sentence());
         }
         if !context.may_look_again(LOOK_AGAIN).await {
             return Err(Failure::TimedOut(format!("{left} jobs are not done; the queue stays drained")));

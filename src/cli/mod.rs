@@ -13,6 +13,7 @@ mod context;
 mod drain;
 mod failure;
 mod fields;
+mod holds;
 mod inspect;
 mod list;
 mod node;

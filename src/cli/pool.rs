@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     context::Context,
     failure::{Exit, Failure, Outcome},
+    holds::Holds,
     wait,
 };
 use crate::{
@@ -34,7 +35,7 @@ enum PoolCommand {
     Activate,
     /// Take no more jobs; running ones end in peace
     Deactivate,
-    /// Wait until all jobs now in the pool's queues are done
+    /// Wait until all jobs now in the pool's queues are done, those too that only workers run; says what keeps them
     Quiesce,
 }
 
@@ -73,7 +74,10 @@ async fn quiesce(context: &Context) -> Outcome {
     for queue in &pool.queues {
         ids.extend(live_jobs(context, queue).await?);
     }
-    wait::for_all(context, &ids).await
+    tokio::select! {
+        outcome = wait::for_all(context, &ids) => outcome,
+        failure = Holds::default().keep_telling(context, &pool.queues) => Err(failure),
+    }
 }
 
 #[derive(Deserialize)]

@@ -72,6 +72,21 @@ fn drain_and_pause_wait_for_what_is_there_as_long_as_they_may() {
 }
 
 #[test]
+fn waits_say_of_jobs_that_nobody_runs() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "default");
+    let id = world.submit(&world.task(1));
+    for wait in [&["pool", "quiesce"][..], &["drain", "on", "--wait"]] {
+        let (code, said) = Process::said(&cluster, &[wait, &["--timeout", "2s"]].concat());
+        assert_eq!(code, Some(6), "{wait:?}: {said}");
+        assert!(said.contains(&format!("job {id} waits: the pool takes no jobs of its queue and kind")), "{said}");
+    }
+    world.verb(id, "cancel", json!({}));
+    let (code, said) = Process::said(&cluster, &["pool", "quiesce", "--timeout", "20s"]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn scenario_43_pool_runs_what_it_is_sized_for() {
     let cluster = Cluster::builder().pool_size(3).start();
     let world = World::new(&cluster, "q");

@@ -36,6 +36,21 @@ impl Process {
         Self::output_with(cluster, &[], arguments)
     }
 
+    /// The same, and what it said on standard error.
+    pub fn said(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+        let log = cluster.directory().join(format!("said-{:08x}.log", rand::random::<u32>()));
+        let file = File::create(&log).expect("the log can be created");
+        let status = Command::new(env!("CARGO_BIN_EXE_raftq"))
+            .args(arguments)
+            .env("RAFTQ_SERVER", cluster.servers().join(","))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .status()
+            .expect("the binary can be started");
+        (status.code(), std::fs::read_to_string(log).expect("text"))
+    }
+
     /// The same with more in its environment.
     pub fn output_with(cluster: &Cluster, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_raftq"))
