@@ -1,5 +1,6 @@
 //! `raftq bench` as a user starts it, with numbers so small that only its counting is tested.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Call, Cluster, Process, eventually};
@@ -69,6 +70,20 @@ fn bench_of_commands_that_fail_ends_when_the_last_is_buried() {
     assert_eq!(report["pool_size"], json!(3), "{said}");
     let (_, pool) = Process::output(&cluster, &["--json", "pool", "status"]);
     assert!(pool.contains("\"size\":2"), "as it was before: {pool}");
+}
+
+#[test]
+fn bench_of_commands_that_is_interrupted_puts_the_pools_size_back() {
+    let cluster = Cluster::builder().pool_size(2).start();
+    let (client, patience) = (cluster.client(), std::time::Duration::from_secs(20));
+    let size = || client.get("/v1/pool").ok()["size"].clone();
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let arguments = ["bench", "exec", "--jobs", "100", "--pool-size", "3", "--", "/bin/sleep", "1"];
+        let bench = Process::start(&cluster, "bench", &arguments);
+        eventually("the pool is larger", patience, || (size() == 3).then_some(()));
+        assert_eq!(bench.end_with(signal, patience), Some(code));
+        assert_eq!(size(), 2, "as it was before");
+    }
 }
 
 /// It may follow close upon the start of a node, which hears of the leader a moment later.

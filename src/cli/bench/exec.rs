@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 use super::super::{
     context::Context,
@@ -49,10 +52,21 @@ struct Page {
 pub async fn run(context: &Context, args: ExecArgs) -> Outcome {
     let pool: PoolView = context.read("/v1/pool", &[]).await?;
     let Some(size) = args.pool_size else { return measure(context, &args, &pool).await };
-    let resized = resize(context, size).await?;
-    let outcome = measure(context, &args, &resized).await;
+    // From here on a signal ends the measuring, after the bare loop, and not what puts the size back.
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let measured = async { measure(context, &args, &resize(context, size).await?).await };
+    let outcome = tokio::select! {
+        outcome = measured => outcome,
+        _ = term.recv() => Ok(ended_by(SignalKind::terminate())),
+        _ = interrupt.recv() => Ok(ended_by(SignalKind::interrupt())),
+    };
     resize(context, pool.size).await?;
     outcome
+}
+
+/// As a shell has it.
+fn ended_by(signal: SignalKind) -> Exit {
+    Exit::Command(128 + signal.as_raw_value() as u8)
 }
 
 async fn resize(context: &Context, size: u32) -> Result<PoolView, Failure> {
