@@ -21,6 +21,7 @@ mod readme;
 mod registry;
 mod runner;
 mod schedules;
+mod scripts;
 mod submission;
 mod verbs;
 mod worker;

@@ -31,6 +31,6 @@ pub use faults::Fault;
 pub use node::Node;
 pub use oracle::Oracle;
 pub use process::Process;
-pub use wait::{eventually, stays};
+pub use wait::{eventually, stays, within};
 pub use worker::Held;
 pub use world::{World, scenario};
