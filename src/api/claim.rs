@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     error::ErrorBody,
     number::{Cores, Priority},
+    object,
     spec::{Body, NeedsSpec},
 };
 use crate::queue::{
@@ -22,6 +23,7 @@ pub const WAIT_MS_MAX: u64 = 60_000;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
+    #[serde(deserialize_with = "object::object")]
     pub worker: WorkerRef,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Vec<Arc<str>>>,
@@ -40,7 +42,7 @@ pub struct ClaimRequest {
     pub lease_ms: Option<u64>,
     #[serde(default)]
     pub start: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub free: Option<FreeSpec>,
 }
 

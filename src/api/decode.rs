@@ -110,7 +110,7 @@ fn named_in(message: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BulkRequest, ClaimRequest, Spec};
+    use crate::api::{BulkRequest, ClaimRequest, LeasesRequest, ScheduleRequest, Spec, SubmitRequest, WorkerRequest};
 
     fn refused<T: DeserializeOwned>(text: &str) -> String {
         decode::<T>(text.as_bytes()).err().map(|refusal| refusal.to_string()).unwrap_or_default()
@@ -137,6 +137,30 @@ mod tests {
         }
         assert_eq!(refused::<ClaimRequest>(r#"{"worker": "w"}"#), "worker: give an object, not \"w\"");
         assert_eq!(refused::<ClaimRequest>("{}"), "worker: this field is needed");
+    }
+
+    #[test]
+    fn lists_are_no_objects() {
+        for text in [r#"{"needs": []}"#, r#"{"backoff": [1, 2]}"#, r#"{"ops": [["x"]]}"#] {
+            assert!(refused::<Spec>(text).ends_with("give an object, not a list"), "{text}");
+        }
+        for text in [r#"{"worker": ["w", "", 1]}"#, r#"{"worker": {"id": "w"}, "free": []}"#] {
+            assert!(refused::<ClaimRequest>(text).ends_with("give an object, not a list"), "{text}");
+        }
+        for (text, refusal) in [
+            (r#"{"items": [[1, 2, "start"]]}"#, "items[0]: give an object, not a list"),
+            (
+                r#"{"items": [{"job": 1, "lease": 2, "do": "touch", "log": [["a", "b"]]}]}"#,
+                "items[0].log[0]: give an object, not a list",
+            ),
+            (r#"{"claim": [["w"]]}"#, "claim: give an object, not a list"),
+            (r#"{"items": [{"job": 1, "lease": 2, "do": 5}]}"#, "items[0].do: give a string, not `5`"),
+        ] {
+            assert_eq!(refused::<LeasesRequest>(text), refusal);
+        }
+        assert_eq!(refused::<WorkerRequest>(r#"{"resources": []}"#), "resources: give an object, not a list");
+        assert_eq!(refused::<ScheduleRequest>(r#"{"spec": []}"#), "spec: give an object, not a list");
+        assert_eq!(refused::<SubmitRequest>(r#"{"jobs": [["q"]]}"#), "jobs[0]: give an object, not a list");
         assert!(refused::<BulkRequest>(r#"{"do": 5, "select": {}}"#).starts_with("do: name a verb, "));
     }
 }

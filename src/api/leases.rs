@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     claim::{ClaimRequest, ClaimedJob},
     error::ErrorBody,
+    object,
     raw::{raw_value, take_in},
     submit::decode_spec,
 };
@@ -20,10 +21,10 @@ use crate::queue::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeasesRequest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     pub items: Vec<LeaseItem>,
     /// Done in the same entry, after the items: finish and take the next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub claim: Option<ClaimRequest>,
 }
 
@@ -41,7 +42,7 @@ pub struct LeaseItem {
     pub host: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "object::list")]
     pub log: Vec<LogEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_seq: Option<u64>,

@@ -20,6 +20,7 @@ mod job;
 mod leases;
 mod log;
 mod number;
+mod object;
 mod op;
 mod raw;
 mod schedule;

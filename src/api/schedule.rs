@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::ErrorBody,
+    object,
     spec::Spec,
     submit::{Environment, kept},
 };
@@ -37,7 +38,7 @@ pub struct ScheduleRequest {
     pub paused: Option<bool>,
     /// Refuse where there is one of this name.
     pub if_absent: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub spec: Option<Box<Spec>>,
 }
 

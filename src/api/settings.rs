@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::claim::FreeSpec;
+use super::{claim::FreeSpec, object};
 use crate::{
     json,
     queue::{
@@ -99,7 +99,7 @@ pub struct WorkerRequest {
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub resources: Option<FreeSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeSeq};
 use serde_json::{Number, value::RawValue};
 
-use super::number::{Cores, Priority};
+use super::{
+    number::{Cores, Priority},
+    object,
+};
 use crate::queue::{
     ids::JobId,
     job::{FinalStatuses, JobRef, OnFailure},
@@ -33,7 +36,7 @@ pub struct Spec {
     /// `"etl:5"` creates the group if it is absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Box<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub needs: Option<NeedsSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs_override: Option<u8>,
@@ -47,7 +50,7 @@ pub struct Spec {
     pub retries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_limit: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub backoff: Option<Backoff>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_retry_after_ms: Option<u64>,
@@ -70,7 +73,7 @@ pub struct Spec {
     /// This member's name in its batch.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub batch_name: Option<Box<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
     pub ops: Option<Vec<OpSpec>>,
     // From here on: a job of one op, written short.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{
     decode::{decode, is_object},
     error::ErrorBody,
+    object,
     spec::Spec,
 };
 use crate::queue::{
@@ -22,6 +23,7 @@ use crate::queue::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
+    #[serde(deserialize_with = "object::list")]
     pub jobs: Vec<Spec>,
     #[serde(default)]
     pub atomic: bool,
