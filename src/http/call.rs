@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, HeaderName, Method, header},
 };
 use futures::{FutureExt, TryFutureExt};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -89,8 +89,9 @@ fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Resul
         return Ok(());
     }
     check_coding(headers)?;
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = given.split(';').next().unwrap_or_default().trim();
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let given = types.next().filter(|_| types.next().is_none()).and_then(|value| value.to_str().ok());
+    let media = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     match media.eq_ignore_ascii_case("application/json") {
         true => Ok(()),
         false => Err(Failure::new("unsupported_media_type", "send bodies as application/json")),
@@ -99,15 +100,20 @@ fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Resul
 
 /// What was packed would be read as if it were not.
 pub fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
-    let packed = headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !is_identity(coding.as_bytes()));
-    match packed {
-        false => Ok(()),
-        true => Err(Failure::new("unsupported_media_type", "send bodies as they are, without a content-encoding")),
+    match is_only(headers, &header::CONTENT_ENCODING, "identity")
+        && is_only(headers, &header::TRANSFER_ENCODING, "chunked")
+    {
+        true => Ok(()),
+        false => {
+            Err(Failure::new("unsupported_media_type", "send bodies as they are, without an encoding such as gzip"))
+        }
     }
 }
 
-fn is_identity(codings: &[u8]) -> bool {
-    codings.split(|byte| *byte == b',').all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+/// Whatever codings this header lists, each is `coding`.
+fn is_only(headers: &HeaderMap, name: &HeaderName, coding: &str) -> bool {
+    let listed = headers.get_all(name).iter().flat_map(|codings| codings.as_bytes().split(|byte| *byte == b','));
+    listed.into_iter().all(|listed| listed.trim_ascii().eq_ignore_ascii_case(coding.as_bytes()))
 }
 
 impl Call {

@@ -64,7 +64,7 @@ pub enum Away {
 
 impl Context {
     pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Failure> {
-        let said = Said::read(headers);
+        let said = Said::read(headers)?;
         let timeout = match text(TIMEOUT, said.timeout)? {
             None => TIMEOUT_MS_DEFAULT,
             Some(text) => number(TIMEOUT, text)?.clamp(1, TIMEOUT_MS_MAX),
@@ -114,7 +114,7 @@ struct Said<'h> {
 
 impl<'h> Said<'h> {
     /// Goes once through the few that are there: to look for each that might be takes three times as long.
-    fn read(headers: &'h HeaderMap) -> Self {
+    fn read(headers: &'h HeaderMap) -> Result<Self, Failure> {
         let mut said = Self::default();
         for (name, value) in headers {
             let place = match name.as_str() {
@@ -127,9 +127,11 @@ impl<'h> Said<'h> {
                 KEY => &mut said.key,
                 _ => continue,
             };
-            place.get_or_insert(value);
+            if place.replace(value).is_some() {
+                return Err(invalid(name.as_str(), "say this header once"));
+            }
         }
-        said
+        Ok(said)
     }
 }
 
@@ -237,5 +239,7 @@ mod tests {
                 other => panic!("{name}: {value}: {other:?}"),
             }
         }
+        // Two keys: which of them is meant to make it happen once?
+        assert!(matches!(read(&[(KEY, "a"), (KEY, "b")]), Err(Failure::Refused(Refusal::Invalid { .. }))));
     }
 }

@@ -161,7 +161,8 @@ fn check_origin(front: &Front, uri: &Uri, headers: &HeaderMap) -> Result<(), Fai
     };
     // Whatever stands before us might have looked at the other one (RFC 9112, 3.2).
     let Some(host) = host else { return Err(Failure::invalid("host", "send one Host header, no more and no fewer")) };
-    if !is_known_host(host, &front.names) {
+    let all_known = asked().is_none_or(|asked| is_known_host(asked, &front.names));
+    if !all_known || !is_known_host(host, &front.names) {
         let message = "this Host is none of ours; ask by address, as localhost, or by a configured name";
         return Err(Failure::new("forbidden", message));
     }

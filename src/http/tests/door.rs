@@ -24,6 +24,8 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
         let backup = [("content-encoding", packed), ("content-type", "application/octet-stream")];
         check(Method::POST, "/v1/cluster/restore", &backup, "x", 415, "unsupported_media_type").await;
     }
+    let twice = [("content-type", "application/json"), ("content-type", "text/plain")];
+    check(Method::POST, "/v1/jobs", &twice, r#"{"sleep": 1}"#, 415, "unsupported_media_type").await;
     let plain = [("content-encoding", "Identity")];
     stage.send(0, Method::POST, "/v1/jobs", &plain, r#"{"sleep": 1}"#).await.ok();
     check(Method::POST, "/v1/jobs", &[], &"x".repeat((16 << 20) + 1), 413, "too_large").await;
@@ -54,16 +56,28 @@ async fn one_host_is_asked_and_no_other_number() {
     let stage = Stage::formed(1).await;
     let ours = "host: localhost\r\n";
     for (hosts, status) in [(ours.repeat(2), "400"), (String::new(), "400"), (ours.to_owned(), "200")] {
-        let mut stream = tokio::net::TcpStream::connect(&stage.nodes[0].api).await.expect("connects");
-        let request = format!("GET /v1/queues HTTP/1.1\r\n{hosts}connection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("takes it");
-        let mut answer = String::new();
-        let read = stream.read_to_string(&mut answer);
-        tokio::time::timeout(PATIENCE, read).await.expect("it is closed").expect("text");
+        let answer = raw(&stage, &format!("GET /v1/queues HTTP/1.1\r\n{hosts}connection: close\r\n\r\n")).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts:?}: {answer}");
         assert_eq!(answer.contains("one Host header"), status == "400", "{answer}");
     }
+    let packed = "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                  transfer-encoding: gzip, chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n";
+    let elsewhere = "GET http://evil.example/v1/queues HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    for (request, status) in [(packed, "415"), (elsewhere, "403")] {
+        let answer = raw(&stage, request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
     stage.end().await;
+}
+
+/// What is answered to these bytes, on a connection that ends with the answer.
+async fn raw(stage: &Stage, request: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(&stage.nodes[0].api).await.expect("connects");
+    stream.write_all(request.as_bytes()).await.expect("takes it");
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(PATIENCE, read).await.expect("it is closed").expect("text");
+    answer
 }
 
 /// What is no request at all never reaches the guard: hyper answers by the status alone, and closes the connection.
