@@ -239,7 +239,7 @@ impl Inner {
 
     async fn probe_peer(&self, peer: &str) -> Outcome<ProbeReply> {
         let probed = self.probe(peer, PROBE_TIMEOUT).await;
-        probed.map_err(|error| MembershipError::Unreachable { peer: peer.to_owned(), reason: error.to_string() })
+        probed.map_err(|error| unreachable(peer.to_owned(), error))
     }
 
     async fn invite(&self, id: u64, member: &Member, invitation: Invitation) -> Outcome<()> {
@@ -253,7 +253,7 @@ impl Inner {
         let peer = member.peer.clone();
         invited.map_err(|error| match error {
             CallError::Refused { refusal: PeerRefusal::OtherCluster, .. } => MembershipError::NotPristine { id, peer },
-            error => MembershipError::Unreachable { peer, reason: error.to_string() },
+            error => unreachable(peer, error),
         })
     }
 
@@ -343,6 +343,14 @@ impl Inner {
             tracing::info!(node = id, %error, "removed node not told; it will hear it when it asks for votes");
         }
     }
+}
+
+fn unreachable(peer: String, error: CallError) -> MembershipError {
+    let reason = match error {
+        CallError::Unreachable { reason, .. } => reason,
+        error => error.to_string(),
+    };
+    MembershipError::Unreachable { peer, reason }
 }
 
 type Written = Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;

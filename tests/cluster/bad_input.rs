@@ -247,6 +247,7 @@ fn errors_are_json_where_json_is_asked_for() {
         (&["pool", "resize", "9999999"], 2, "invalid", "size"),
         (&["list", "--server", &nothing], 3, "unreachable", &nothing),
         (&["cluster", "add", "9", "--api", &nothing, "--peer", &nothing], 3, "unavailable", &nothing),
+        (&["cluster", "add", "9", "--api", "nowhere", "--peer", "nowhere"], 2, "invalid", "HOST:PORT"),
         (&["list", "--server", "nowhere"], 2, "usage", "nowhere"),
         (&["wait"], 2, "usage", "<ID>"),
         (&["frobnicate"], 2, "usage", "frobnicate"),

@@ -83,6 +83,7 @@ pub async fn init(call: Call) -> Result<Reply, Failure> {
 /// Adds the pristine node at `peer`; promotes it, or lets it take another's place, if asked.
 pub async fn add(call: Call) -> Result<Reply, Failure> {
     let request: AddMember = call.decode().await?;
+    request.check()?;
     let (node, deadline) = (&call.front.node, call.context.deadline);
     let id = match request.replaces {
         Some(old) => done(&call, node.replace(old, &request.peer, deadline).await).await?,
