@@ -9,9 +9,10 @@ use crate::queue::refusal::Refusal;
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
     pub peer: String,
-    /// What the caller believes the node's id and api address to be.
+    /// Of the node that is meant: whoever else answers is not taken in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
+    /// Where the caller believes that it serves clients; it says so itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
     /// Make it a voter once it has caught up.

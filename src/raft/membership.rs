@@ -113,11 +113,11 @@ impl Inner {
         }
     }
 
-    /// Takes in a new node as a learner. It gets the log, and does not vote.
-    pub async fn add(self: &Arc<Self>, peer: &str) -> Outcome<u64> {
+    /// Takes in a new node as a learner; of this id, if it is said. It gets the log, and does not vote.
+    pub async fn add(self: &Arc<Self>, id: Option<u64>, peer: &str) -> Outcome<u64> {
         let _changing = self.changing.try_lock().map_err(|_| MembershipError::Busy)?;
         self.must_lead()?;
-        self.add_learner(peer).await
+        self.add_learner(id, peer).await
     }
 
     /// Makes a learner a voter, once it has caught up.
@@ -149,10 +149,13 @@ impl Inner {
     }
 
     /// Puts a new node in the place of an old one, which need not be alive: one joint change (design 5).
-    pub async fn replace(self: &Arc<Self>, old: u64, peer: &str, deadline: Instant) -> Outcome<u64> {
+    pub async fn replace(self: &Arc<Self>, old: u64, id: Option<u64>, peer: &str, deadline: Instant) -> Outcome<u64> {
         let _changing = self.changing.try_lock().map_err(|_| MembershipError::Busy)?;
         let member = self.must_know(old)?;
-        let new = self.add_learner(peer).await?;
+        let new = self.add_learner(id, peer).await?;
+        if new == old {
+            return Err(MembershipError::NotPristine { id: old, peer: peer.to_owned() });
+        }
         self.caught_up(new, deadline).await?;
         let mut voters = self.voters();
         let change = if voters.remove(&old) {
@@ -274,8 +277,11 @@ impl Inner {
         }
     }
 
-    async fn add_learner(self: &Arc<Self>, peer: &str) -> Outcome<u64> {
+    async fn add_learner(self: &Arc<Self>, wanted: Option<u64>, peer: &str) -> Outcome<u64> {
         let reply = self.probe_peer(peer).await?;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != reply.node) {
+            return Err(MembershipError::OtherNode { peer: peer.to_owned(), found: reply.node, wanted });
+        }
         let (id, own) = (reply.node, self.identity());
         let member = Member { api: reply.api, peer: reply.peer, disk: reply.disk };
         match self.membership().membership().get_node(&id) {

@@ -363,9 +363,9 @@ impl Node {
         self.inner.form().await
     }
 
-    /// Takes in the pristine node that answers at `peer`, as a learner; gives its id.
-    pub async fn add(&self, peer: &str) -> Result<u64, MembershipError> {
-        self.inner.add(peer).await
+    /// Takes in the pristine node that answers at `peer`, as a learner; gives its id, which is `id` if that is said.
+    pub async fn add(&self, id: Option<u64>, peer: &str) -> Result<u64, MembershipError> {
+        self.inner.add(id, peer).await
     }
 
     pub async fn promote(&self, id: u64, deadline: Instant) -> Result<(), MembershipError> {
@@ -376,9 +376,15 @@ impl Node {
         self.inner.remove(id, deadline).await
     }
 
-    /// Puts the pristine node at `peer` in the place of member `old`; gives its id.
-    pub async fn replace(&self, old: u64, peer: &str, deadline: Instant) -> Result<u64, MembershipError> {
-        self.inner.replace(old, peer, deadline).await
+    /// Puts the pristine node at `peer` in the place of member `old`; gives its id, which is `id` if that is said.
+    pub async fn replace(
+        &self,
+        old: u64,
+        id: Option<u64>,
+        peer: &str,
+        deadline: Instant,
+    ) -> Result<u64, MembershipError> {
+        self.inner.replace(old, id, peer, deadline).await
     }
 
     /// Lets another voter lead: `to`, or the one that lags least. Gives the id of the new leader.

@@ -242,11 +242,13 @@ fn command_line_tells_usage_from_absence() {
 fn errors_are_json_where_json_is_asked_for() {
     let cluster = Cluster::builder().nodes(1).start();
     let (servers, nothing) = (cluster.servers().join(","), format!("127.0.0.1:{}", unused_port()));
+    let peer = cluster.node(1).peer.clone();
     for (arguments, exit, code, says) in [
         (&["show", "99"][..], 1, "not_found", "99"),
         (&["pool", "resize", "9999999"], 2, "invalid", "size"),
         (&["list", "--server", &nothing], 3, "unreachable", &nothing),
         (&["cluster", "add", "9", "--api", &nothing, "--peer", &nothing], 3, "unavailable", &nothing),
+        (&["cluster", "add", "9", "--api", &nothing, "--peer", &peer], 1, "conflict", "node 1"),
         (&["cluster", "add", "9", "--api", "nowhere", "--peer", "nowhere"], 2, "invalid", "HOST:PORT"),
         (&["list", "--server", "nowhere"], 2, "usage", "nowhere"),
         (&["wait"], 2, "usage", "<ID>"),

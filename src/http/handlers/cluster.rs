@@ -86,8 +86,8 @@ pub async fn add(call: Call) -> Result<Reply, Failure> {
     request.check()?;
     let (node, deadline) = (&call.front.node, call.context.deadline);
     let id = match request.replaces {
-        Some(old) => done(&call, node.replace(old, &request.peer, deadline).await).await?,
-        None => done(&call, node.add(&request.peer).await).await?,
+        Some(old) => done(&call, node.replace(old, request.id, &request.peer, deadline).await).await?,
+        None => done(&call, node.add(request.id, &request.peer).await).await?,
     };
     if request.promote && request.replaces.is_none() {
         done(&call, node.promote(id, deadline).await).await?;

@@ -33,7 +33,7 @@ async fn level_rises_once_every_member_knows_it_and_never_falls() {
     // An old version meets the entry in the log.
     cluster.raft = knowing(1);
     let old = cluster.join(4).await;
-    cluster.leader().await.add(&old.peer_address()).await.expect("invited");
+    cluster.leader().await.add(None, &old.peer_address()).await.expect("invited");
     let stopped = || old.stopped().borrow().clone();
     until("it stops", async || stopped().is_some()).await;
     let reason = stopped().expect("just seen");
@@ -61,7 +61,7 @@ async fn snapshot_of_an_unknown_level_stops_the_node_that_gets_it() {
     .await;
     cluster.raft = knowing(1);
     let old = cluster.join(2).await;
-    leader.add(&old.peer_address()).await.expect("invited");
+    leader.add(None, &old.peer_address()).await.expect("invited");
     until("it stops", async || matches!(*old.stopped().borrow(), Some(StopReason::NewerLevel { .. }))).await;
     cluster.shutdown().await;
 }

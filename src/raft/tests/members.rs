@@ -62,8 +62,12 @@ async fn add_promote_remove_change_the_voters_and_spend_ids() {
     let leader = cluster.leader().await;
     let old = cluster.follower().await.id();
     let new = cluster.join(4).await;
-    assert_eq!(leader.add(&new.peer_address()).await, Ok(4));
-    assert_eq!(leader.add(&new.peer_address()).await, Ok(4), "asked again");
+    assert_eq!(leader.add(None, &new.peer_address()).await, Ok(4));
+    assert_eq!(leader.add(None, &new.peer_address()).await, Ok(4), "asked again");
+    let mistaken = leader.add(Some(5), &new.peer_address()).await;
+    assert!(matches!(mistaken, Err(MembershipError::OtherNode { found: 4, wanted: 5, .. })), "{mistaken:?}");
+    let itself = leader.replace(old, None, &cluster.node(old).peer_address(), soon()).await;
+    assert!(matches!(itself, Err(MembershipError::NotPristine { .. })), "{itself:?}");
     leader.promote(4, soon()).await.expect("promoted");
     leader.remove(old, soon()).await.expect("removed");
     let voters: BTreeSet<_> = leader.status().members.iter().filter(|m| m.voter).map(|m| m.id).collect();
@@ -76,7 +80,7 @@ async fn add_promote_remove_change_the_voters_and_spend_ids() {
     assert!(matches!(error, OpenError::Removed { .. }), "{error}");
     std::fs::remove_dir_all(cluster.directory(old)).expect("wiped");
     let again = cluster.join(old).await;
-    assert_eq!(leader.add(&again.peer_address()).await, Err(MembershipError::IdSpent { id: old }));
+    assert_eq!(leader.add(None, &again.peer_address()).await, Err(MembershipError::IdSpent { id: old }));
     leader.propose(tick(), soon()).await.expect("the rest goes on");
     cluster.shutdown().await;
 }
@@ -98,7 +102,7 @@ async fn wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
     drop(empty);
     cluster.halt(wiped).await;
     let new = cluster.join(4).await;
-    assert_eq!(leader.replace(wiped, &new.peer_address(), soon()).await, Ok(4));
+    assert_eq!(leader.replace(wiped, None, &new.peer_address(), soon()).await, Ok(4));
     let view = new.view(Consistency::Linearizable, 0, soon()).await.expect("reads");
     assert!(view.look(|reading| live_jobs(reading.rows())).contains(&job));
     let members: BTreeSet<_> = leader.status().members.iter().map(|member| member.id).collect();
