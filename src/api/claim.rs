@@ -14,6 +14,7 @@ use super::{
 use crate::queue::{
     command::{self, Claim, Wanted},
     ids::{JobId, LeaseId},
+    limits,
     refusal::Refusal,
 };
 
@@ -85,7 +86,10 @@ impl ClaimRequest {
             (Some(queues), None) if queues.is_empty() => {
                 return Err(Refusal::invalid("queues", "name at least one queue"));
             }
-            (Some(queues), None) => Wanted::Queues(queues),
+            (Some(queues), None) => {
+                queues.iter().try_for_each(|queue| limits::check_queue("queues", queue))?;
+                Wanted::Queues(queues)
+            }
             (None, Some(ids)) => Wanted::Ids(ids),
             (None, None) => {
                 return Err(Refusal::invalid("queues", "name the queues to claim from, or the ids to claim"));

@@ -140,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn claims_name_queues_that_there_may_be() {
+        for queue in ["", "*", "two words", "-x"] {
+            let text = serde_json::json!({ "worker": { "id": "w" }, "queues": ["etl", queue] }).to_string();
+            let claim: ClaimRequest = decode(text.as_bytes()).expect("a claim");
+            assert!(claim.into_queue().is_err_and(|refusal| refusal.to_string().starts_with("queues: ")), "{queue:?}");
+        }
+    }
+
+    #[test]
     fn lists_are_no_objects() {
         for text in [r#"{"needs": []}"#, r#"{"backoff": [1, 2]}"#, r#"{"ops": [["x"]]}"#] {
             assert!(refused::<Spec>(text).ends_with("give an object, not a list"), "{text}");
