@@ -175,7 +175,8 @@ fn put(fields: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), 
 
 /// What reads as JSON is JSON; anything else is text.
 fn assignment(text: &str) -> Result<(String, Value), String> {
-    let (field, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no FIELD=VALUE"))?;
+    let parts = text.split_once('=').filter(|(field, _)| !field.is_empty());
+    let (field, value) = parts.ok_or_else(|| format!("`{text}` is no FIELD=VALUE"))?;
     Ok((field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 

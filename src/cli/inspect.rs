@@ -31,14 +31,14 @@ pub struct EventsArgs {
 #[derive(Debug, clap::Args)]
 pub struct StatsArgs {
     /// Forget what this resource group has learned, and the group with it
-    #[arg(long, value_name = "RESOURCE_GROUP")]
+    #[arg(long, value_name = "RESOURCE_GROUP", value_parser = units::name)]
     forget: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct WorkersArgs {
     /// Take this worker out of the registry: one that has gone for good. One that lives enters itself again
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = units::name)]
     forget: Option<String>,
 }
 

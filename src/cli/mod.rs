@@ -365,6 +365,10 @@ mod tests {
         for line in [
             "raftq frobnicate",
             "raftq list --timeout 0",
+            "raftq limit ",
+            "raftq schedule show ",
+            "raftq workers --forget ",
+            "raftq edit 1 --set =5",
             "raftq list --timeout 0.4ms",
             "raftq list --frobnicate",
             "raftq show seventeen",

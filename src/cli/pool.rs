@@ -68,7 +68,9 @@ fn print(context: &Context, pool: &PoolView) -> Outcome {
 async fn quiesce(context: &Context) -> Outcome {
     let pool: PoolView = context.read("/v1/pool", &[]).await?;
     if !pool.active || pool.size == 0 {
-        return Err(Failure::usage("the pool is not active, so its jobs would never be done: `raftq pool activate`"));
+        return Err(Failure::usage(
+            "the pool runs nothing, so its jobs would never be done: `raftq pool activate`, and `raftq pool resize N`",
+        ));
     }
     let mut ids = Vec::new();
     for queue in &pool.queues {

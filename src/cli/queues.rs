@@ -33,7 +33,7 @@ pub struct ResumeArgs {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// The queue
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present = "all", value_parser = units::name)]
     queue: Option<String>,
     /// All queues
     #[arg(long, conflicts_with = "queue")]
@@ -61,7 +61,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 pub struct QueuesArgs {
     /// Count how this queue's jobs have ended among those of further queues: 10 000 are counted each
-    #[arg(long, value_name = "QUEUE")]
+    #[arg(long, value_name = "QUEUE", value_parser = units::name)]
     forget: Option<String>,
 }
 
@@ -160,6 +160,7 @@ async fn estimated_end(context: &Context, which: &Which) -> Result<Option<u64>, 
 #[derive(Debug, clap::Args)]
 pub struct LimitArgs {
     /// The limit group; without it: list all
+    #[arg(value_parser = units::name)]
     name: Option<String>,
     /// Jobs of it that may run at once; 0 for none. Without it: show
     #[arg(value_name = "MAX")]

@@ -32,26 +32,31 @@ enum ScheduleCommand {
     /// One schedule, with its next slots and what its jobs are
     Show {
         /// Of the schedule
+        #[arg(value_parser = units::name)]
         name: String,
     },
     /// Forget a schedule; its jobs stay
     Remove {
         /// Of the schedule
+        #[arg(value_parser = units::name)]
         name: String,
     },
     /// Take no slots until it is resumed
     Pause {
         /// Of the schedule
+        #[arg(value_parser = units::name)]
         name: String,
     },
     /// Take slots again, from now on
     Resume {
         /// Of the schedule
+        #[arg(value_parser = units::name)]
         name: String,
     },
     /// Submit a job of it now, whatever its slots say; prints the job's id
     Run {
         /// Of the schedule
+        #[arg(value_parser = units::name)]
         name: String,
     },
 }
@@ -59,7 +64,7 @@ enum ScheduleCommand {
 #[derive(Debug, clap::Args)]
 #[command(override_help = ADD_HELP, group = clap::ArgGroup::new("when").required(true).args(["cron", "every"]))]
 struct AddArgs {
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = units::name)]
     schedule: String,
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,

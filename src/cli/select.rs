@@ -1,5 +1,7 @@
 //! Which jobs a command means: by id, or by what they are.
 
+use std::collections::HashSet;
+
 use super::units::Ids;
 
 /// The selection that listing and bulk commands share.
@@ -33,8 +35,10 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Each once.
     pub fn ids(&self) -> Vec<u64> {
-        self.ids.iter().flat_map(|ids| ids.iter()).collect()
+        let mut seen = HashSet::new();
+        self.ids.iter().flat_map(|ids| ids.iter()).filter(|id| seen.insert(*id)).collect()
     }
 
     /// By what they are, rather than by id.
@@ -63,5 +67,16 @@ impl Selection {
             query.push(("ids", ids.join(",")));
         }
         query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_are_said_twice_are_meant_once() {
+        let ids = ["5", "3-6", "5"].map(|ids| ids.parse().expect("ids")).to_vec();
+        assert_eq!(Selection { ids, ..Selection::default() }.ids(), [5, 3, 4, 6]);
     }
 }

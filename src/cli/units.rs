@@ -21,6 +21,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("`{text}` is out of range"))
 }
 
+/// One that stands in a path, where nothing would be another path.
+pub fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a name has at least one character".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// How long a command may take. In no time there is no answer, and a write that is given none may be done all the same.
 pub fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
