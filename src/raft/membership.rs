@@ -153,8 +153,9 @@ impl Inner {
         let _changing = self.changing.try_lock().map_err(|_| MembershipError::Busy)?;
         let member = self.must_know(old)?;
         let new = self.add_learner(id, peer).await?;
-        if new == old {
-            return Err(MembershipError::NotPristine { id: old, peer: peer.to_owned() });
+        // The change would take the old one out, and nobody in.
+        if new == old || self.voters().contains(&new) {
+            return Err(MembershipError::NotPristine { id: new, peer: peer.to_owned() });
         }
         self.caught_up(new, deadline).await?;
         let mut voters = self.voters();
