@@ -116,7 +116,7 @@ fn restore_is_refused_while_a_founder_is_missing_or_has_a_cluster() {
     let new = pristine();
     new.node(3).kill();
     let missing = raftq(&new, &["cluster", "restore", text(&file)]);
-    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(missing.status.code(), Some(3));
     assert_says(&missing, &["cannot reach", &new.node(3).peer]);
     new.node(3).start_with(&[]);
     reachable(new.node(3));
