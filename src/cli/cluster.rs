@@ -72,7 +72,7 @@ enum ClusterCommand {
         #[arg(long)]
         now: bool,
     },
-    /// Write a snapshot on the leader now
+    /// Write what the leader has in memory to its files now, so that the log behind it may go
     Snapshot,
     /// Write all that the cluster holds to a file
     #[command(after_help = "Examples:\n  raftq cluster backup --out queue-2026-11-21.raftq")]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     mem::discriminant,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -23,7 +24,6 @@ use super::{
     snapshot::SnapshotFile,
     snapshot_file::{self, Header, SnapshotError, Trailer},
     state_rows,
-    types::SnapshotMeta,
 };
 use crate::{
     codec::{self, Format},
@@ -39,9 +39,6 @@ use crate::{
 
 /// How long a snapshot that is being built is waited for before another one is asked for, which does nothing while one is.
 const SNAPSHOT_ATTEMPT: Duration = Duration::from_millis(500);
-
-/// How long the snapshot of a backup may be written: as long as the largest state needs on a slow disk.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +73,8 @@ pub struct Backup {
 pub enum BackupError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the snapshot did not come about: {0}")]
-    Snapshot(#[from] MembershipError),
-    #[error("the snapshot cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    #[error("it could not be written out: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// Reads a backup to its end and says what it holds. `progress` hears of each row, in bytes.
@@ -256,16 +251,10 @@ impl Inner {
         }
     }
 
-    /// The current snapshot, which reaches at least to `index`.
-    pub(super) async fn backup(&self, index: u64) -> Result<Backup, BackupError> {
-        if self.metrics().snapshot.index() < Some(index) {
-            self.snapshot_reaching(index, Instant::now() + SNAPSHOT_PATIENCE).await?;
-        }
-        let snapshots = std::sync::Arc::clone(&self.snapshots);
-        let current =
-            tokio::task::spawn_blocking(move || snapshots.current()).await.map_err(std::io::Error::other)??;
-        let current = current.ok_or_else(|| std::io::Error::other("it was set aside meanwhile"))?;
-        let SnapshotMeta { last_log_id, .. } = current.meta;
-        Ok(Backup { index: last_log_id.map_or(0, |id| id.index), file: current.snapshot })
+    /// The state as it is now, written out.
+    pub(super) async fn backup(&self) -> Result<Backup, BackupError> {
+        let current = self.snapshots.current().ok_or_else(|| io::Error::other("nothing was ever applied here"))?;
+        let index = current.meta.last_log_id.map_or(0, |id| id.index);
+        Ok(Backup { index, file: current.snapshot.into_file().await? })
     }
 }

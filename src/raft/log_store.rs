@@ -91,11 +91,6 @@ impl LogStore {
         self.newest.subscribe()
     }
 
-    /// The last entry that was cut off.
-    pub fn purged(&self) -> Option<LogId> {
-        self.tail().purged
-    }
-
     /// About how many bytes of entries the log holds.
     pub fn bytes(&self) -> u64 {
         self.tail().held_bytes()

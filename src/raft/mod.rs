@@ -69,6 +69,7 @@ mod state_rows;
 mod status;
 mod steady_file;
 mod stop;
+mod taken;
 mod types;
 mod upkeep;
 mod wall_clock;

@@ -24,7 +24,7 @@ use super::{
     held_commit::held,
     message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, Topic},
     peer::{CallError, Line, Peers, Purpose},
-    snapshot::{Snapshot, SnapshotFile},
+    snapshot::{Contents, Snapshot, SnapshotFile},
     stop::{Stop, StopReason},
     types::{Member, TypeConfig, Vote},
 };
@@ -120,7 +120,7 @@ impl Client {
                 self.heed(refusal);
                 RPCError::Unreachable(Unreachable::new(&error))
             }
-            CallError::Unreachable { .. } | CallError::Malformed { .. } => {
+            CallError::Unreachable { .. } | CallError::Malformed { .. } | CallError::Contents(_) => {
                 RPCError::Unreachable(Unreachable::new(&error))
             }
         }
@@ -141,14 +141,15 @@ impl Client {
     }
 
     async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, CallError> {
-        let prologue = SnapshotPrologue { vote, meta: snapshot.meta, bytes: snapshot.snapshot.bytes };
-        let pieces = snapshot_pieces(&prologue, snapshot.snapshot);
+        let file = snapshot.snapshot.into_file().await.map_err(CallError::Contents)?;
+        let prologue = SnapshotPrologue { vote, meta: snapshot.meta, bytes: file.bytes };
+        let pieces = snapshot_pieces(&prologue, file);
         self.line.send(Topic::Snapshot, self.envelope(), pieces).await
     }
 }
 
 impl RaftNetworkV2<TypeConfig> for Client {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = Contents;
 
     async fn append_entries(
         &mut self,

@@ -109,7 +109,6 @@ impl Node {
             opened.stores.state_name,
         ));
         snapshots.remove_unfinished();
-        snapshots.set_aside_before(opened.log.purged())?;
         let machine = StateMachine::new(Arc::clone(&opened.replica), opened.applier.clone(), Arc::clone(&snapshots));
         let peers = Peers::default();
         let config = Arc::new(options.raft.openraft().validate()?);
@@ -403,10 +402,10 @@ impl Node {
     /// that of the read it begins with.
     ///
     /// # Errors
-    /// No leader confirmed it before `deadline`, or the node stops before the snapshot is finished.
+    /// No leader confirmed it before `deadline`, or the node stops before it is written.
     pub async fn backup(&self, consistency: Consistency, deadline: Instant) -> Result<Backup, BackupError> {
-        let index = self.view(consistency, 0, deadline).await?.look(|reading| reading.index());
-        self.inner.backup(index).await
+        self.view(consistency, 0, deadline).await?;
+        self.inner.backup().await
     }
 
     /// Writes a backup that arrives in pieces down; it is looked at by [`Node::restore`].

@@ -35,13 +35,12 @@ pub struct RaftOptions {
     pub election_min_ms: u64,
     /// Also the leader lease: the longest that a leader without a quorum's answer believes in itself.
     pub election_max_ms: u64,
-    /// A snapshot is due when this many bytes were applied since the last, or half the state's size if that is more; at four
-    /// times this it is due whatever the state's size. Members take turns: each adds up to three quarters of the bound.
+    /// A snapshot is due when this many bytes were applied since the last.
     pub snapshot_bytes: u64,
-    /// A snapshot is due this long after the last, if what was applied since is worth it.
+    /// A snapshot is due this long after the last, if anything was applied since.
     pub snapshot_interval: Duration,
     /// Entries of about this many bytes stay in the log behind a snapshot, so that a peer that was away for a moment
-    /// needs no snapshot.
+    /// needs no snapshot; eight times as many while one of them catches up.
     pub log_keep_bytes: u64,
     /// A leader whose disk or state machine made no progress for this long should not lead.
     pub stall_ms: u64,
@@ -69,7 +68,7 @@ impl RaftOptions {
             heartbeat_ms: 100,
             election_min_ms: 200,
             election_max_ms: 320,
-            snapshot_bytes: 256 << 20,
+            snapshot_bytes: 128 << 20,
             snapshot_interval: Duration::from_secs(600),
             log_keep_bytes: 64 << 20,
             stall_ms: 2_000,

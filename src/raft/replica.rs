@@ -27,7 +27,7 @@ use super::{
     recent::RecentSpecs,
     state_rows::{META, PinnedRows, StoredRows},
     stop::Stop,
-    types::{LogId, Membership, StoredMembership},
+    types::{LogId, Membership, SnapshotMeta, StoredMembership},
 };
 use crate::{
     codec::{self, CodecError, Format},
@@ -90,6 +90,10 @@ impl Applied {
 
     pub fn index(&self) -> u64 {
         self.log_id.map_or(0, |id| id.index)
+    }
+
+    pub fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.log_id, last_membership: self.membership.clone() }
     }
 
     pub fn summary(&self) -> Summary {

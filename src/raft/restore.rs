@@ -42,7 +42,7 @@ use super::{
     membership::MembershipError,
     message::{Envelope, Invitation},
     replica::{Applied, Hot},
-    snapshot::{Incoming, Snapshot, SnapshotFile, Snapshots},
+    snapshot::{Contents, Incoming, Snapshot, Snapshots},
     snapshot_file::{self, Header, SnapshotError},
     state_rows::{StoredRows, put_changes},
     stop::StopReason,
@@ -180,7 +180,7 @@ impl Inner {
             let envelope = Envelope { cluster: Some(cluster), ..self.envelope(id, Some(member.disk)) };
             self.invite_as(&envelope, member, Invitation { cluster }).await?;
         }
-        self.install_founding(&header, &file).await?;
+        self.install_founding(&header, file).await?;
         deciding.done();
         self.belong_to(cluster).await?;
         tracing::info!(%cluster, from = %summary.cluster, index = restoration.index.0, "cluster restored from a backup");
@@ -209,9 +209,9 @@ impl Inner {
     }
 
     /// The point of no return.
-    async fn install_founding(&self, header: &Header, file: &Incoming) -> Result<(), RestoreError> {
-        let snapshot = SnapshotFile::open(file.path().to_path_buf()).map_err(failed)?;
-        let snapshot = Snapshot { meta: header.meta(), snapshot };
+    async fn install_founding(&self, header: &Header, file: Incoming) -> Result<(), RestoreError> {
+        let contents = Contents::File(file.open().map_err(failed)?);
+        let snapshot = Snapshot { meta: header.meta(), snapshot: contents };
         let vote = Vote::new_committed(FOUNDING_TERM, NOBODY);
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         installed.map(drop).map_err(|error| {

@@ -25,7 +25,7 @@ use super::{
         Envelope, Head, Invitation, PROTOCOL, PeerRefusal, Probe, Propose, ReadIndex, Removed, SnapshotPrologue,
         StatusQuestion, Topic,
     },
-    snapshot::{Snapshot, SnapshotFile},
+    snapshot::{Contents, Incoming, Snapshot},
     stop::StopReason,
     types::TypeConfig,
     wire::Wire,
@@ -179,15 +179,15 @@ async fn receive_snapshot(
 ) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
     let incoming = inner.snapshots.incoming();
     let prologue = receive_file(body, incoming.path()).await.map_err(failed)?;
-    install(inner, prologue, incoming.path()).await
+    install(inner, prologue, incoming).await
 }
 
 async fn install(
     inner: &Arc<Inner>,
     prologue: SnapshotPrologue,
-    path: &std::path::Path,
+    incoming: Incoming,
 ) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
-    let (snapshots, file) = (Arc::clone(&inner.snapshots), path.to_path_buf());
+    let (snapshots, file) = (Arc::clone(&inner.snapshots), incoming.path().to_path_buf());
     let header = tokio::task::spawn_blocking(move || snapshots.verify(&file)).await.map_err(failed)?.map_err(failed)?;
     if header.meta() != prologue.meta {
         return Err(failed("the snapshot is not the one it was announced as"));
@@ -197,9 +197,9 @@ async fn install(
         inner.stop.because(StopReason::NewerLevel { level, knows });
         return Err(failed("it does not know the feature level of the snapshot"));
     }
-    let snapshot = SnapshotFile::open(path.to_path_buf()).map_err(failed)?;
-    let snapshot = Snapshot { meta: prologue.meta, snapshot };
-    tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot received");
+    let file = incoming.open().map_err(failed)?;
+    tracing::info!(meta = %prologue.meta, bytes = file.bytes, "snapshot received");
+    let snapshot = Snapshot { meta: prologue.meta, snapshot: Contents::File(file) };
     inner.raft.install_full_snapshot(prologue.vote, snapshot).await.map_err(|error| {
         if inner.stop.is_set() {
             return failed(error);

@@ -1,11 +1,15 @@
-//! Snapshots: built from a pinned view, kept as one file, installed beside the old state and then pointed at.
+//! Snapshots: pinned views of the state, written out for whoever takes one; installed beside the old state and then pointed at.
+//!
+//! What Raft needs a snapshot for is to cut the log, and for that the state store is enough: it is flushed, and the log behind what
+//! was flushed may go. A file of all rows is only made when a peer or a backup takes it away. So a snapshot costs what has changed
+//! since the last one, however many jobs are archived, and nothing on the disk is written twice.
 
 use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,6 +26,7 @@ use super::{
     state_rows::FAMILIES,
     steady_file::SteadyFile,
     stop::node_stops,
+    taken::{Taken, TakenAway},
     types::{LogId, SnapshotMeta, TypeConfig},
 };
 use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, Store, Synced};
@@ -30,17 +35,33 @@ use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, 
 const INSTALL_BATCH_BYTES: usize = 4 << 20;
 /// A snapshot is read in pieces of this size where it is sent.
 const PIECE_BYTES: usize = 1 << 20;
-const CURRENT: &str = "current.snapshot";
 
-/// A finished snapshot. The open file stays readable when a newer one takes its name.
+/// A whole snapshot in a file of its own, which goes with the last user of this.
 #[derive(Clone, Debug)]
 pub struct SnapshotFile {
-    pub path: PathBuf,
-    pub file: Arc<File>,
+    file: Arc<File>,
     pub bytes: u64,
+    incoming: Arc<Incoming>,
+    /// Whoever takes a view of this node away will want the log behind it.
+    _taken: Option<Arc<Taken>>,
 }
 
-pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+/// What a snapshot is made of.
+pub enum Contents {
+    /// This node's state.
+    Frozen(Frozen),
+    /// The state of another node, whole and verified.
+    File(SnapshotFile),
+}
+
+/// The state of this node as it was at one index.
+pub struct Frozen {
+    snapshots: Arc<Snapshots>,
+    pinned: Pinned,
+    taken: Option<Taken>,
+}
+
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Contents>;
 
 /// The node's snapshots and the state store they are installed into.
 pub struct Snapshots {
@@ -49,8 +70,9 @@ pub struct Snapshots {
     pub(super) replica: Arc<Replica>,
     applier: Applier,
     state_name: Mutex<StateName>,
-    /// How far the current snapshot reaches, as far as this process wrote it.
-    kept: Mutex<Option<LogId>>,
+    /// How far the state store is on the disk for certain: the log may be cut up to here.
+    flushed: Mutex<Option<LogId>>,
+    pub(super) taken: TakenAway,
     incoming: AtomicU64,
     /// What is built or installed now, and how it hears that the node stops.
     work: TaskTracker,
@@ -62,18 +84,11 @@ pub struct Snapshots {
 pub struct Incoming(PathBuf);
 
 pub struct Builder {
-    snapshots: Arc<Snapshots>,
-    pinned: Option<Pinned>,
+    snapshot: Option<(SnapshotMeta, Frozen)>,
     bytes_before: u64,
 }
 
 impl SnapshotFile {
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = File::open(&path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path, file: Arc::new(file), bytes })
-    }
-
     /// The whole file, read off the runtime's threads.
     pub fn pieces(self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         stream::try_unfold(0, move |at| {
@@ -96,6 +111,35 @@ impl SnapshotFile {
         self.file.read_exact_at(&mut piece, at)?;
         Ok(Bytes::from(piece))
     }
+
+    pub(super) fn path(&self) -> &Path {
+        self.incoming.path()
+    }
+}
+
+impl Contents {
+    /// A file to send.
+    pub async fn into_file(self) -> io::Result<SnapshotFile> {
+        match self {
+            Contents::File(file) => Ok(file),
+            Contents::Frozen(frozen) => frozen.into_file().await,
+        }
+    }
+}
+
+impl Frozen {
+    /// Writes all of it to a file, beside whatever is served meanwhile.
+    pub async fn into_file(self) -> io::Result<SnapshotFile> {
+        let snapshots = Arc::clone(&self.snapshots);
+        snapshots.work.spawn_blocking(move || self.write()).await.map_err(io::Error::other)?
+    }
+
+    fn write(self) -> io::Result<SnapshotFile> {
+        let incoming = self.snapshots.incoming();
+        let mut file = SteadyFile::new(File::create(incoming.path())?, self.snapshots.stopping.clone());
+        snapshot_file::write(&mut file, self.snapshots.cluster(), &self.pinned).map_err(io::Error::other)?;
+        Ok(SnapshotFile { _taken: self.taken.map(Arc::new), ..incoming.open()? })
+    }
 }
 
 impl Snapshots {
@@ -106,13 +150,16 @@ impl Snapshots {
         applier: Applier,
         state_name: StateName,
     ) -> Self {
+        let flushed = replica.hot().applied.log_id;
         Self {
             data,
             identity,
             replica,
             applier,
             state_name: Mutex::new(state_name),
-            kept: Mutex::default(),
+            // It was read from the disk.
+            flushed: Mutex::new(flushed),
+            taken: TakenAway::default(),
             incoming: AtomicU64::new(0),
             work: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -128,45 +175,37 @@ impl Snapshots {
 
     /// Pins the state as it is now, between two chunks of apply.
     pub fn builder(self: &Arc<Self>) -> Builder {
-        let hot = self.replica.hot();
         let bytes_before = self.replica.bytes_since_snapshot.load(Ordering::Relaxed);
-        Builder { snapshots: Arc::clone(self), pinned: Some(hot.store.pin()), bytes_before }
+        Builder { snapshot: Some(self.frozen(false)), bytes_before }
     }
 
-    /// A new file for a snapshot that is being received or built.
+    /// The state as it is now, for somebody to take away; none before anything was applied.
+    pub fn current(self: &Arc<Self>) -> Option<Snapshot> {
+        let (meta, frozen) = self.frozen(true);
+        meta.last_log_id?;
+        Some(Snapshot { meta, snapshot: Contents::Frozen(frozen) })
+    }
+
+    fn frozen(self: &Arc<Self>, is_taken: bool) -> (SnapshotMeta, Frozen) {
+        let hot = self.replica.hot();
+        let taken = is_taken.then(|| self.taken.add(hot.applied.index()));
+        (hot.applied.meta(), Frozen { snapshots: Arc::clone(self), pinned: hot.store.pin(), taken })
+    }
+
+    /// How far the state store is on the disk for certain. The rule that makes a store without a write-ahead log safe: the log
+    /// is cut no further.
+    pub fn flushed(&self) -> Option<LogId> {
+        *self.lock_flushed()
+    }
+
+    fn lock_flushed(&self) -> MutexGuard<'_, Option<LogId>> {
+        self.flushed.lock().expect("no holder of this lock panics")
+    }
+
+    /// A new file for a snapshot that is received or written out.
     pub fn incoming(&self) -> Incoming {
         let number = self.incoming.fetch_add(1, Ordering::Relaxed);
         Incoming(self.data.snapshots().join(format!("incoming-{}-{number}", std::process::id())))
-    }
-
-    /// The last finished snapshot.
-    pub fn current(&self) -> io::Result<Option<Snapshot>> {
-        let path = self.current_path();
-        if !path.exists() {
-            return Ok(None);
-        }
-        match snapshot_file::read_header(&path) {
-            Ok(header) => Ok(Some(Snapshot { meta: header.meta(), snapshot: SnapshotFile::open(path)? })),
-            Err(SnapshotError::Io(error)) => Err(error),
-            Err(error) => {
-                // The state is whole without it; another one is built when it is needed.
-                tracing::error!(path = %path.display(), %error, "snapshot cannot be read and is set aside");
-                fs::rename(&path, path.with_extension("damaged"))?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Sets aside a snapshot that ends before the log begins: nothing can be made of the two, and the state is whole without
-    /// it. Raft builds a new one at its start.
-    pub fn set_aside_before(&self, purged: Option<LogId>) -> io::Result<()> {
-        match self.current()? {
-            Some(current) if current.meta.last_log_id < purged => {
-                tracing::warn!(meta = %current.meta, ?purged, "outdated snapshot is set aside");
-                fs::rename(self.current_path(), self.current_path().with_extension("outdated"))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Checks a received file to its end.
@@ -182,15 +221,17 @@ impl Snapshots {
     /// Replaces the state by that of `file`: a new store beside the old one, filled, verified and flushed, then pointed at.
     pub async fn install(self: &Arc<Self>, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
         let reach = meta.last_log_id;
-        let (this, meta, path) = (Arc::clone(self), meta.clone(), file.path);
-        let loading = self.work.spawn_blocking(move || {
-            let hot = this.load(&meta, &path)?;
-            Ok::<_, io::Error>((hot, path))
-        });
-        let (hot, path) = loading.await.map_err(io::Error::other)??;
+        let (this, meta) = (Arc::clone(self), meta.clone());
+        let hot = self.work.spawn_blocking(move || this.load(&meta, file.path())).await.map_err(io::Error::other)??;
         self.applier.replace(hot).await?;
-        let this = Arc::clone(self);
-        self.work.spawn_blocking(move || this.keep(&path, reach)).await.map_err(io::Error::other)?.map(drop)
+        self.flushed_to(reach);
+        Ok(())
+    }
+
+    fn flushed_to(&self, reach: Option<LogId>) {
+        let mut flushed = self.lock_flushed();
+        // A newer state may have been installed while this one was flushed.
+        *flushed = (*flushed).max(reach);
     }
 
     fn load(&self, meta: &SnapshotMeta, path: &Path) -> io::Result<Hot> {
@@ -239,45 +280,11 @@ impl Snapshots {
         self.data.create_state(name, &identity, FAMILIES)
     }
 
-    /// Gives a finished file the name of the current snapshot, unless that one reaches further: a snapshot may arrive from
-    /// the leader while an older one is being built, and the log is already cut behind the newer.
-    fn keep(&self, path: &Path, reach: Option<LogId>) -> io::Result<SnapshotFile> {
-        let finished = SnapshotFile::open(path.to_path_buf())?;
-        let mut kept = self.kept.lock().expect("no holder of this lock panics");
-        if reach < *kept {
-            fs::remove_file(path)?;
-            return Ok(finished);
-        }
-        if path != self.current_path() {
-            fs::rename(path, self.current_path())?;
-        }
-        File::open(self.data.snapshots())?.sync_all()?;
-        *kept = reach;
-        Ok(SnapshotFile { path: self.current_path(), ..finished })
-    }
-
-    fn build(&self, pinned: &Pinned) -> io::Result<Snapshot> {
-        let incoming = self.incoming();
-        let mut file = SteadyFile::new(File::create(incoming.path())?, self.stopping.clone());
-        let header = snapshot_file::write(&mut file, self.cluster(), pinned).map_err(io::Error::other)?;
-        file.sync_all()?;
-        // The rule that makes a state store without a write-ahead log safe: the log is only cut behind a snapshot, and
-        // a snapshot only counts once everything it holds is in the store's own files.
-        pinned.store().flush()?;
-        let meta = header.meta();
-        let snapshot = self.keep(incoming.path(), meta.last_log_id)?;
-        Ok(Snapshot { meta, snapshot })
-    }
-
     fn cluster(&self) -> crate::storage::ClusterId {
         self.identity.lock().expect("no holder of this lock panics").cluster.unwrap_or_default()
     }
 
-    fn current_path(&self) -> PathBuf {
-        self.data.snapshots().join(CURRENT)
-    }
-
-    /// Files that a crash left half-written.
+    /// Files that a crash left behind.
     pub fn remove_unfinished(&self) {
         let Ok(entries) = fs::read_dir(self.data.snapshots()) else { return };
         for entry in entries.flatten() {
@@ -292,30 +299,37 @@ impl Incoming {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// To read what was written to it.
+    pub fn open(self) -> io::Result<SnapshotFile> {
+        let file = File::open(&self.0)?;
+        let bytes = file.metadata()?.len();
+        Ok(SnapshotFile { file: Arc::new(file), bytes, incoming: Arc::new(self), _taken: None })
+    }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        // It was installed or kept, or is of no use; if it stays, the next start removes it.
+        // It was installed or sent, or is of no use; if it stays, the next start removes it.
         drop(fs::remove_file(&self.0));
     }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = Contents;
 
+    /// Whatever was pinned is in the store's own files afterwards.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let pinned = self.pinned.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
-        let snapshots = Arc::clone(&self.snapshots);
-        let building = self.snapshots.work.spawn_blocking(move || snapshots.build(&pinned));
-        let built = building.await.map_err(io::Error::other)?;
-        let snapshot = built.inspect_err(|error| match self.snapshots.stopping.is_cancelled() {
-            true => tracing::info!("snapshot given up: the node stops"),
-            false => tracing::error!(%error, "snapshot not built"),
+        let (meta, frozen) = self.snapshot.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let snapshots = Arc::clone(&frozen.snapshots);
+        let flushing = snapshots.work.spawn_blocking(move || frozen.pinned.store().flush().map(|()| frozen));
+        let frozen = flushing.await.map_err(io::Error::other)?.inspect_err(|error| {
+            tracing::error!(%error, "state not flushed");
         })?;
-        self.snapshots.replica.snapshot_covers(self.bytes_before);
-        tracing::info!(meta = %snapshot.meta, bytes = snapshot.snapshot.bytes, "snapshot built");
-        Ok(snapshot)
+        snapshots.flushed_to(meta.last_log_id);
+        snapshots.replica.snapshot_covers(self.bytes_before);
+        tracing::debug!(%meta, "state flushed");
+        Ok(Snapshot { meta, snapshot: Contents::Frozen(frozen) })
     }
 }
 

@@ -75,7 +75,7 @@ pub enum SnapshotError {
 
 impl Header {
     pub fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied.log_id, last_membership: self.applied.membership.clone() }
+        self.applied.meta()
     }
 }
 
@@ -136,7 +136,7 @@ fn write_rows(out: &mut impl Write, pinned: &Pinned) -> Result<Trailer, Snapshot
     for (number, &family) in FAMILIES.iter().enumerate() {
         let number = u8::try_from(number).expect("there are a handful of families");
         let mut failed = None;
-        let walked = pinned.scan(family, &[], &[], &mut |key, value| {
+        let walked = pinned.scan_all(family, &mut |key, value| {
             if travels(family, key) {
                 put_row(&mut frame, number, key, value);
                 rows += 1;

@@ -8,7 +8,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use super::{
     apply::{Applier, Item},
     replica::Replica,
-    snapshot::{Builder, Snapshot, SnapshotFile, Snapshots},
+    snapshot::{Builder, Contents, Snapshot, Snapshots},
     types::{LogId, SnapshotMeta, StoredMembership, TypeConfig, entry_bytes},
 };
 
@@ -28,7 +28,7 @@ impl StateMachine {
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = Contents;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -51,12 +51,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.snapshots.builder()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
-        self.snapshots.install(meta, snapshot).await
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Contents) -> Result<(), io::Error> {
+        self.snapshots.install(meta, snapshot.into_file().await?).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.snapshots.current()
+        Ok(self.snapshots.current())
     }
 }
 

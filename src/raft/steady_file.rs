@@ -35,10 +35,6 @@ impl SteadyFile {
         Self { file, written: 0, stretch: 0, since: Instant::now(), stopping }
     }
 
-    pub fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-
     fn rest(&mut self) {
         let worked = self.since.elapsed();
         self.put_down();
@@ -46,12 +42,12 @@ impl SteadyFile {
         (self.stretch, self.since) = (0, Instant::now());
     }
 
-    /// Has the stretch written to the disk, without what makes it durable: that is [`Self::sync_all`], which then finds little.
+    /// Has the stretch written to the disk. That does not make it durable: the file is read at once, and of no use after a crash.
     fn put_down(&self) {
         let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         let (from, bytes) = ((self.written - self.stretch).cast_signed(), self.stretch.cast_signed());
         // SAFETY: the descriptor is open for as long as `self.file` is, and no memory is involved. A hint: its failure is one of
-        // the disk, which the sync at the end will meet.
+        // the disk, which whoever reads the file will meet.
         unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, bytes, flags) };
     }
 }
@@ -88,7 +84,6 @@ mod tests {
         for _ in 0..11 {
             file.write_all(&piece).expect("written");
         }
-        file.sync_all().expect("synced");
         assert_eq!(std::fs::read(&path).expect("read"), piece.repeat(11));
     }
 

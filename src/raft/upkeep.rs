@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use openraft::LogIdOptionExt;
+use openraft::{Instant as _, LogIdOptionExt};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{
@@ -24,12 +24,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the leader asks the members how they are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
-/// A snapshot waits for half the state's size in entries, but never for more than this times the least.
-const SNAPSHOT_BYTES_FACTOR_MAX: u64 = 4;
-/// Entries of less than this part of the state are no reason to write all of it anew, however long ago it was written.
-const SNAPSHOT_SHARE_MIN: u64 = 32;
-/// Members apply the same entries; with so many different bounds they do not all write their state at the same moment.
-const TURNS: u64 = 4;
+/// For a follower that catches up, the log grows to so many times what is kept for those who were away for a moment.
+const HELD_FACTOR: u64 = 8;
+/// One that has not answered for so long does not.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What upkeep remembers between its rounds.
@@ -114,8 +112,8 @@ impl Upkeep {
         let inner = &self.inner;
         let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
         let options = &inner.options.raft;
-        let is_old = self.last_snapshot.elapsed() >= turn_of(inner.options.id, options.snapshot_interval);
-        if is_snapshot_due(bytes, inner.state_bytes(), options.snapshot_bytes, inner.options.id, is_old) {
+        let is_old = self.last_snapshot.elapsed() >= options.snapshot_interval;
+        if bytes >= options.snapshot_bytes || is_old && bytes > 0 {
             self.last_snapshot = Instant::now();
             inner.snapshot().await;
         }
@@ -124,9 +122,7 @@ impl Upkeep {
     /// Cuts the log behind the last snapshot, but for what a peer that was away for a moment would miss.
     async fn check_log(&mut self) {
         let inner = &self.inner;
-        let Some(snapshot) = inner.metrics().snapshot.index() else { return };
-        let Some(point) = inner.log.purge_point(inner.options.raft.log_keep_bytes) else { return };
-        let upto = point.min(snapshot);
+        let Some(upto) = inner.log_end() else { return };
         if self.last_purge.is_some_and(|last| upto <= last) {
             return;
         }
@@ -191,19 +187,6 @@ impl Upkeep {
     }
 }
 
-/// As with bytes: members that were started together stay together.
-fn turn_of(node: u64, interval: Duration) -> Duration {
-    interval + interval / TURNS as u32 * (node % TURNS) as u32
-}
-
-/// Whether `bytes` of entries since the last snapshot are enough for another. A large state is not written out anew for little,
-/// but the log is bounded all the same.
-fn is_snapshot_due(bytes: u64, state: u64, least: u64, node: u64, is_old: bool) -> bool {
-    let own_turn = |bytes: u64| bytes + bytes / TURNS * (node % TURNS);
-    let bound = (state / 2).clamp(least, least * SNAPSHOT_BYTES_FACTOR_MAX);
-    bytes >= own_turn(bound) || is_old && bytes > state / SNAPSHOT_SHARE_MIN
-}
-
 impl Inner {
     /// Builds a snapshot, and waits until it is asked for, not until it is there.
     pub async fn snapshot(&self) {
@@ -212,8 +195,28 @@ impl Inner {
         }
     }
 
-    fn state_bytes(&self) -> u64 {
-        self.replica.store().size_estimate()
+    /// Up to where the log may go.
+    pub(super) fn log_end(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        let covered = metrics.snapshot.index()?.min(self.snapshots.flushed()?.index);
+        let keep_bytes = self.options.raft.log_keep_bytes;
+        let wanted = self.log.purge_point(keep_bytes)?.min(covered);
+        match self.needed_behind(metrics.purged.next_index()) {
+            Some(needed) if needed < wanted => {
+                Some(self.log.purge_point(keep_bytes * HELD_FACTOR)?.max(needed).min(wanted))
+            }
+            _ => Some(wanted),
+        }
+    }
+
+    /// Behind which index somebody will ask for entries: followers that lag, and those that a snapshot is on its way to. Whoever is
+    /// so far behind that the entries from `first` on are of no use needs a snapshot in any case.
+    fn needed_behind(&self, first: u64) -> Option<u64> {
+        let metrics = self.metrics();
+        let heard = metrics.heartbeat.iter().flatten();
+        let answering = heard.filter(|(_, at)| at.is_some_and(|at| at.elapsed() < SILENCE_MAX)).map(|(id, _)| id);
+        let reached = answering.filter_map(|id| Some(metrics.replication.as_ref()?.get(id)?.as_ref()?.index));
+        reached.filter(|&at| at + 1 >= first).chain(self.snapshots.taken.lowest(Instant::now())).min()
     }
 
     /// How much room a majority of the voters has: of three, the second-best disk counts.
@@ -266,36 +269,5 @@ impl Inner {
             }
             changed
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEAST: u64 = 64 << 20;
-
-    #[test]
-    fn snapshot_is_due_by_the_size_of_the_state_within_bounds() {
-        let due = |bytes, state| is_snapshot_due(bytes, state, LEAST, 0, false);
-        assert!(!due(LEAST - 1, 0) && due(LEAST, 0));
-        assert!(!due(2 * LEAST - 1, 4 * LEAST) && due(2 * LEAST, 4 * LEAST));
-        assert!(due(4 * LEAST, 1000 * LEAST), "the log is bounded whatever the state is");
-    }
-
-    #[test]
-    fn members_take_turns() {
-        let first = |node| (0..).step_by(1 << 20).find(|&bytes| is_snapshot_due(bytes, 0, LEAST, node, false));
-        let bounds: std::collections::BTreeSet<_> = (1..=4).map(first).collect();
-        assert_eq!(bounds.len(), 4);
-        let ages: std::collections::BTreeSet<_> = (1..=4).map(|node| turn_of(node, Duration::from_secs(600))).collect();
-        assert_eq!(ages.len(), 4);
-    }
-
-    #[test]
-    fn snapshot_that_is_old_is_replaced_once_something_has_changed() {
-        let due = |bytes, state| is_snapshot_due(bytes, state, LEAST, 1, true);
-        assert!(!due(0, 0) && due(1, 0));
-        assert!(!due(1000, 1 << 30) && due(1 << 26, 1 << 30), "a mark each minute changes nothing worth writing");
     }
 }

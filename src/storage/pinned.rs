@@ -10,6 +10,9 @@ use super::{
     store::{Family, Store},
 };
 
+/// Whoever reads everything reads the files in pieces of this size.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
 /// The store as it was when this was made, for as long as this lives.
 pub struct Pinned {
     // Declared before `store`: fields drop in this order, so the snapshot goes before the database it points into.
@@ -32,6 +35,15 @@ impl Pinned {
 
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         self.snapshot.get_cf(self.store.handle(family), key).map_err(|e| self.store.error(&e))
+    }
+
+    /// All entries of `family`, in order, for as long as `each` says true; past the cache, which what is in use would leave.
+    pub fn scan_all(&self, family: Family, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READ_AHEAD_BYTES);
+        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
+        walk(entries, &[], each).map_err(|e| self.store.error(&e))
     }
 
     /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.

@@ -183,17 +183,6 @@ impl Store {
         self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(|e| self.error(&e))
     }
 
-    /// About how many bytes the live data of all families takes.
-    pub fn size_estimate(&self) -> u64 {
-        let of = |family: &Family, property: &str| {
-            self.db.property_int_value_cf(self.handle(*family), property).ok().flatten().unwrap_or(0)
-        };
-        self.families
-            .iter()
-            .map(|f| of(f, "rocksdb.estimate-live-data-size") + of(f, "rocksdb.cur-size-all-mem-tables"))
-            .sum()
-    }
-
     /// What the store holds in memory, and how far its compactions are behind.
     pub fn usage(&self) -> StoreUsage {
         let of = |family: &Family, property: &str| {

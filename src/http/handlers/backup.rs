@@ -47,7 +47,6 @@ pub async fn backup(call: Call) -> Result<Response, Failure> {
 fn failure(error: BackupError) -> Failure {
     match error {
         BackupError::Read(error) => read_failure(error),
-        BackupError::Snapshot(_) => Failure::timeout(),
         BackupError::Io(error) => {
             tracing::error!(%error, "backup not handed out");
             Failure::internal()

@@ -15,7 +15,7 @@ pub const AT_ONCE: RestoreOptions = RestoreOptions { after_job: None, paused: fa
 /// A backup of `node`, as bytes.
 pub async fn backup_of(node: &Node) -> Vec<u8> {
     let backup = node.backup(Consistency::Linearizable, soon()).await.expect("taken");
-    let bytes = std::fs::read(&backup.file.path).expect("reads");
+    let bytes = std::fs::read(backup.file.path()).expect("reads");
     assert_eq!(bytes.len() as u64, backup.file.bytes);
     bytes
 }

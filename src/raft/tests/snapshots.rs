@@ -1,5 +1,7 @@
 //! Snapshots: built, sent, verified, installed; and the log that they let go.
 
+use std::path::Path;
+
 use openraft::storage::RaftSnapshotBuilder;
 
 use super::*;
@@ -70,7 +72,7 @@ async fn snapshot_now_covers_what_is_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn snapshot_that_is_older_than_the_current_one_does_not_replace_it() {
+async fn snapshot_that_is_older_than_another_takes_nothing_back() {
     let cluster = Cluster::formed(1, RaftOptions::test()).await;
     let leader = cluster.leader().await;
     let snapshots = leader.inner().snapshots.clone();
@@ -79,8 +81,73 @@ async fn snapshot_that_is_older_than_the_current_one_does_not_replace_it() {
     let newer = snapshots.builder().build_snapshot().await.expect("builds");
     let older = early.build_snapshot().await.expect("builds");
     assert!(older.meta.last_log_id < newer.meta.last_log_id);
-    let current = snapshots.current().expect("reads").expect("there is one");
-    assert_eq!(current.meta, newer.meta);
+    assert_eq!(snapshots.flushed(), newer.meta.last_log_id);
+    cluster.shutdown().await;
+}
+
+/// Copies a directory as a loss of power would leave it: what was synced is there, and nothing is flushed for the end.
+fn image_of(directory: &Path) -> TempDir {
+    let image = TempDir::new().expect("temporary directory");
+    copy_all(directory, image.path());
+    image
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("reads").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            std::fs::create_dir(&target).expect("makes");
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copies");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_is_cut_no_further_than_the_state_is_flushed() {
+    let never = RaftOptions { snapshot_bytes: 1 << 40, log_keep_bytes: 1, ..RaftOptions::test() };
+    let mut cluster = Cluster::formed(1, never).await;
+    let leader = cluster.leader().await;
+    for _ in 0..200 {
+        leader.propose(submit(20_000), soon()).await.expect("commits");
+    }
+    let written = leader.status().applied;
+    let directory = cluster.directory(1);
+    let image = image_of(&directory);
+    drop(leader);
+    cluster.halt(1).await;
+    std::fs::remove_dir_all(&directory).expect("removes");
+    std::fs::create_dir(&directory).expect("makes");
+    copy_all(image.path(), &directory);
+    cluster.restart(1).await;
+    let leader = cluster.leader().await;
+    until("all of it is applied anew", async || leader.status().applied >= written).await;
+    let inner = leader.inner();
+    // None of it is in the store's files.
+    assert!(inner.log.purge_point(1).is_some_and(|point| point > 1), "otherwise all of it would go");
+    assert_eq!((inner.snapshots.flushed(), inner.log_end()), (None, None));
+    leader.snapshot_now(soon()).await.expect("flushed");
+    until("the log is cut", async || leader.status().purged.is_some()).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_behind_a_snapshot_that_is_taken_away_stays_for_whoever_takes_it() {
+    let cluster =
+        Cluster::formed(1, RaftOptions { snapshot_bytes: 1 << 10, log_keep_bytes: 1 << 20, ..RaftOptions::test() })
+            .await;
+    let leader = cluster.leader().await;
+    let taken = leader.inner().snapshots.current().expect("something was applied");
+    let index = taken.meta.last_log_id.expect("there is one").index;
+    until("the log is longer than what is kept", async || {
+        leader.propose(submit(20_000), soon()).await.expect("commits");
+        leader.log_bytes() > 3 << 20
+    })
+    .await;
+    assert!(leader.status().purged.is_none_or(|purged| purged <= index), "the entries behind it are there");
+    drop(taken);
+    until("the log is cut", async || leader.status().purged.is_some_and(|purged| purged > index)).await;
     cluster.shutdown().await;
 }
 
@@ -98,14 +165,14 @@ async fn snapshot_under_way_when_the_node_stops_is_given_up_without_a_trace() {
     for _ in 0..48 {
         job = submitted(&leader.propose(bulky(1_000_000), soon()).await.expect("commits"));
     }
-    let mut builder = leader.inner().snapshots.builder();
+    let taken = leader.inner().snapshots.current().expect("something was applied");
     drop(leader);
-    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    let writing = tokio::spawn(taken.snapshot.into_file());
     let directory = cluster.directory(1).join("snapshot");
     let files = || std::fs::read_dir(&directory).expect("reads").flatten();
     until("it is written", async || files().any(|file| file.metadata().is_ok_and(|file| file.len() > 0))).await;
     cluster.halt(1).await;
-    let given_up = building.await.expect("no panic").expect_err("the node stopped");
+    let given_up = writing.await.expect("no panic").expect_err("the node stopped");
     assert_eq!(given_up.to_string(), "the node stops");
     assert_eq!(files().count(), 0, "nothing is left of it");
     cluster.restart(1).await;
