@@ -1,6 +1,6 @@
 //! RocksDB's settings for the two kinds of store.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
 
 use super::store::Family;
 
@@ -14,9 +14,11 @@ const LOG_WAL_BYTES_MAX: u64 = 256 << 20;
 /// A file in which so many of so many neighbouring entries are deletions is compacted at once.
 const DELETIONS_WINDOW: usize = 8192;
 const DELETIONS_MAX: usize = 4096;
-/// How long what a released snapshot had kept may stay, if nothing else has its file rewritten. Deletions among it are stepped
-/// over by every listing until then.
-const REMAINS_S: u64 = 5 * 60;
+/// How long what a released snapshot had kept may stay, if nothing else has its file rewritten.
+const REMAINS_S: u64 = 24 * 3600;
+/// Rows in memory that were deleted: whoever steps over so many at once has them flushed, and as deletions they are compacted
+/// away. Without it all listings would step over them until the memtable is full.
+const STEPPED_OVER_MAX: u32 = 10_000;
 /// A file goes to the disk in pieces of this size while it is written.
 const PIECE_BYTES: u64 = 1 << 20;
 /// RocksDB's own information log, which helps after the fact; bounded.
@@ -69,8 +71,11 @@ fn common() -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
     table.set_bloom_filter(10.0, false);
-    // Or they would take memory for each job that was ever archived.
+    // Or they would take memory for each job that was ever archived. In pieces: those of a whole file are hundreds of kilobytes,
+    // and beside ten million archived jobs every read would bring some of them into the cache and push others out.
     table.set_cache_index_and_filter_blocks(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     options.set_block_based_table_factory(&table);
     // Left to its end, a flush leaves tens of megabytes to the disk at once, and the log's next sync behind them.
@@ -99,4 +104,5 @@ fn state(options: &mut Options) {
     // released that is younger than the file, to drop what it might have kept: on the leader, which looks with each entry,
     // at once.
     *options = with(options, &format!("bottommost_file_compaction_delay={REMAINS_S}"));
+    *options = with(options, &format!("memtable_op_scan_flush_trigger={STEPPED_OVER_MAX}"));
 }
