@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Raised whenever a message changes its meaning. Peers of different protocols do not talk.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// Goes before the body of every question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,6 @@ pub enum PeerRefusal {
 pub struct SnapshotPrologue {
     pub vote: Vote,
     pub meta: SnapshotMeta,
-    pub bytes: u64,
 }
 
 /// Asks for the index that a linearizable read must wait for.

@@ -55,6 +55,7 @@ mod message;
 mod network;
 mod node;
 mod options;
+mod outgoing;
 mod peer;
 mod reads;
 mod recent;

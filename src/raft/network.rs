@@ -1,6 +1,6 @@
 //! openraft's requests to peers, over [`peer`](super::peer).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -24,7 +24,7 @@ use super::{
     held_commit::held,
     message::{Envelope, PROTOCOL, PeerRefusal, SnapshotPrologue, Topic},
     peer::{CallError, Line, Peers, Purpose},
-    snapshot::{Contents, Snapshot, SnapshotFile},
+    snapshot::{Contents, Snapshot},
     stop::{Stop, StopReason},
     types::{Member, TypeConfig, Vote},
 };
@@ -120,7 +120,7 @@ impl Client {
                 self.heed(refusal);
                 RPCError::Unreachable(Unreachable::new(&error))
             }
-            CallError::Unreachable { .. } | CallError::Malformed { .. } | CallError::Contents(_) => {
+            CallError::Unreachable { .. } | CallError::Malformed { .. } => {
                 RPCError::Unreachable(Unreachable::new(&error))
             }
         }
@@ -141,9 +141,9 @@ impl Client {
     }
 
     async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, CallError> {
-        let file = snapshot.snapshot.into_file().await.map_err(CallError::Contents)?;
-        let prologue = SnapshotPrologue { vote, meta: snapshot.meta, bytes: file.bytes };
-        let pieces = snapshot_pieces(&prologue, file);
+        let prologue = SnapshotPrologue { vote, meta: snapshot.meta };
+        let prologue = Bytes::from(codec::encode(Format::PEER, &prologue));
+        let pieces = stream::iter([Ok(prologue)]).chain(snapshot.snapshot.pieces());
         self.line.send(Topic::Snapshot, self.envelope(), pieces).await
     }
 }
@@ -201,7 +201,11 @@ impl RaftNetworkV2<TypeConfig> for Client {
             sent = tokio::time::timeout(within, self.send_snapshot(vote, snapshot)) => match sent {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(error)) => {
-                    tracing::warn!(to = self.envelope.to, %error, "snapshot not delivered");
+                    match &error {
+                        // Tried again and again for as long as it is down.
+                        CallError::Unreachable { .. } => tracing::debug!(%error, "snapshot not delivered"),
+                        _ => tracing::warn!(to = self.envelope.to, %error, "snapshot not delivered"),
+                    }
                     Err(StreamingError::Unreachable(Unreachable::new(&error)))
                 }
                 Err(elapsed) => Err(StreamingError::Network(NetworkError::new(&elapsed))),
@@ -220,9 +224,4 @@ impl RaftNetworkV2<TypeConfig> for Client {
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(std::iter::repeat(BACKOFF)))
     }
-}
-
-/// The prologue, then the file in pieces.
-fn snapshot_pieces(prologue: &SnapshotPrologue, file: SnapshotFile) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    stream::iter([Ok(Bytes::from(codec::encode(Format::PEER, prologue)))]).chain(file.pieces())
 }

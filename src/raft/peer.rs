@@ -49,8 +49,6 @@ pub enum CallError {
     Refused { address: String, refusal: PeerRefusal },
     #[error("{address} answered nonsense: {reason}")]
     Malformed { address: String, reason: String },
-    #[error("what was to be sent could not be written out: {0}")]
-    Contents(#[source] io::Error),
 }
 
 /// All connections of this node, shared by whoever calls the same peer for the same purpose.

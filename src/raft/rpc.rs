@@ -12,8 +12,6 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    fs::File,
-    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -26,6 +24,7 @@ use super::{
         StatusQuestion, Topic,
     },
     snapshot::{Contents, Incoming, Snapshot},
+    steady_file::SteadyFile,
     stop::StopReason,
     types::TypeConfig,
     wire::Wire,
@@ -178,7 +177,8 @@ async fn receive_snapshot(
     inner: &Arc<Inner>,
 ) -> Result<openraft::raft::SnapshotResponse<TypeConfig>, PeerRefusal> {
     let incoming = inner.snapshots.incoming();
-    let prologue = receive_file(body, incoming.path()).await.map_err(failed)?;
+    let file = inner.snapshots.receiving(&incoming).map_err(failed)?;
+    let prologue = receive_file(body, file).await.map_err(failed)?;
     install(inner, prologue, incoming).await
 }
 
@@ -209,18 +209,11 @@ async fn install(
     })
 }
 
-async fn receive_file(body: &mut Body<'_>, path: &std::path::Path) -> io::Result<SnapshotPrologue> {
+async fn receive_file(body: &mut Body<'_>, mut file: SteadyFile) -> io::Result<SnapshotPrologue> {
     let prologue = body.next().await?.ok_or_else(cut_short)?;
     let prologue: SnapshotPrologue = codec::decode(Format::PEER, &prologue).map_err(io::Error::other)?;
-    let mut file = File::create(path).await?;
-    let mut bytes = 0;
     while let Some(piece) = body.next().await? {
-        bytes += piece.len() as u64;
-        file.write_all(&piece).await?;
-    }
-    file.sync_all().await?;
-    if bytes != prologue.bytes {
-        return Err(cut_short());
+        file = file.put(piece).await?;
     }
     Ok(prologue)
 }

@@ -6,21 +6,23 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use openraft::storage::RaftSnapshotBuilder;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     apply::Applier,
+    outgoing::{self, PIECE_BYTES},
     replica::{Hot, Replica},
     snapshot_file::{self, Header, SnapshotError},
     state_rows::FAMILIES,
@@ -29,12 +31,11 @@ use super::{
     taken::{Taken, TakenAway},
     types::{LogId, SnapshotMeta, TypeConfig},
 };
-use crate::storage::{Batch, DataDir, Identity, Pinned, StateName, StorageError, Store, Synced};
+use crate::storage::{DataDir, Identity, Pinned, StateName, StorageError, Store};
 
-/// Rows written at once while a snapshot is installed.
-const INSTALL_BATCH_BYTES: usize = 4 << 20;
-/// A snapshot is read in pieces of this size where it is sent.
-const PIECE_BYTES: usize = 1 << 20;
+/// A file goes in pieces of this size: on a disk that is told of each block that is free, gigabytes at once hold up every fsync.
+const REMOVED_BYTES: u64 = 64 << 20;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(20);
 
 /// A whole snapshot in a file of its own, which goes with the last user of this.
 #[derive(Clone, Debug)]
@@ -42,8 +43,6 @@ pub struct SnapshotFile {
     file: Arc<File>,
     pub bytes: u64,
     incoming: Arc<Incoming>,
-    /// Whoever takes a view of this node away will want the log behind it.
-    _taken: Option<Arc<Taken>>,
 }
 
 /// What a snapshot is made of.
@@ -58,7 +57,8 @@ pub enum Contents {
 pub struct Frozen {
     snapshots: Arc<Snapshots>,
     pinned: Pinned,
-    taken: Option<Taken>,
+    /// Whoever takes it away will want the log behind it.
+    _taken: Option<Taken>,
 }
 
 pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Contents>;
@@ -118,7 +118,15 @@ impl SnapshotFile {
 }
 
 impl Contents {
-    /// A file to send.
+    /// To send it.
+    pub fn pieces(self) -> BoxStream<'static, io::Result<Bytes>> {
+        match self {
+            Contents::File(file) => file.pieces().boxed(),
+            Contents::Frozen(frozen) => frozen.pieces().boxed(),
+        }
+    }
+
+    /// To install it, or to hand it out to somebody who may take any time.
     pub async fn into_file(self) -> io::Result<SnapshotFile> {
         match self {
             Contents::File(file) => Ok(file),
@@ -128,17 +136,24 @@ impl Contents {
 }
 
 impl Frozen {
-    /// Writes all of it to a file, beside whatever is served meanwhile.
-    pub async fn into_file(self) -> io::Result<SnapshotFile> {
-        let snapshots = Arc::clone(&self.snapshots);
-        snapshots.work.spawn_blocking(move || self.write()).await.map_err(io::Error::other)?
+    fn pieces(self) -> impl Stream<Item = io::Result<Bytes>> {
+        let (tasks, stopping) = (self.snapshots.work.clone(), self.snapshots.stopping.clone());
+        outgoing::pieces(tasks, stopping, move |out| self.write(out))
     }
 
-    fn write(self) -> io::Result<SnapshotFile> {
+    /// Gives up when nobody waits for it any more.
+    async fn into_file(self) -> io::Result<SnapshotFile> {
         let incoming = self.snapshots.incoming();
-        let mut file = SteadyFile::new(File::create(incoming.path())?, self.snapshots.stopping.clone());
-        snapshot_file::write(&mut file, self.snapshots.cluster(), &self.pinned).map_err(io::Error::other)?;
-        Ok(SnapshotFile { _taken: self.taken.map(Arc::new), ..incoming.open()? })
+        let mut file = self.snapshots.receiving(&incoming)?;
+        let mut pieces = std::pin::pin!(self.pieces());
+        while let Some(piece) = pieces.next().await {
+            file = file.put(piece?).await?;
+        }
+        incoming.open()
+    }
+
+    fn write(&self, out: impl Write) -> io::Result<()> {
+        snapshot_file::write(out, self.snapshots.cluster(), &self.pinned).map(drop).map_err(io::Error::other)
     }
 }
 
@@ -189,7 +204,7 @@ impl Snapshots {
     fn frozen(self: &Arc<Self>, is_taken: bool) -> (SnapshotMeta, Frozen) {
         let hot = self.replica.hot();
         let taken = is_taken.then(|| self.taken.add(hot.applied.index()));
-        (hot.applied.meta(), Frozen { snapshots: Arc::clone(self), pinned: hot.store.pin(), taken })
+        (hot.applied.meta(), Frozen { snapshots: Arc::clone(self), pinned: hot.store.pin(), _taken: taken })
     }
 
     /// How far the state store is on the disk for certain. The rule that makes a store without a write-ahead log safe: the log
@@ -206,6 +221,11 @@ impl Snapshots {
     pub fn incoming(&self) -> Incoming {
         let number = self.incoming.fetch_add(1, Ordering::Relaxed);
         Incoming(self.data.snapshots().join(format!("incoming-{}-{number}", std::process::id())))
+    }
+
+    /// A file for what arrives.
+    pub fn receiving(&self, incoming: &Incoming) -> io::Result<SteadyFile> {
+        Ok(SteadyFile::new(File::create(incoming.path())?, self.stopping.clone()))
     }
 
     /// Checks a received file to its end.
@@ -255,21 +275,14 @@ impl Snapshots {
 
     /// Puts the rows of a file into an empty store.
     pub(super) fn fill(&self, store: &Store, path: &Path) -> Result<Header, SnapshotError> {
-        let (mut batch, mut bytes) = (Batch::new(), 0);
-        let write = |batch: Batch| store.write(batch, Synced::No).map_err(io_error);
+        let mut loader = store.loader();
         let (header, _) = snapshot_file::read(path, &mut |family, key, value| {
-            batch.put(family, key, value);
-            bytes += key.len() + value.len();
-            if bytes < INSTALL_BATCH_BYTES {
-                return Ok(());
-            }
             if self.stopping.is_cancelled() {
                 return Err(node_stops().into());
             }
-            bytes = 0;
-            write(std::mem::take(&mut batch))
+            loader.put(family, key, value).map_err(io_error)
         })?;
-        write(batch)?;
+        loader.finish().map_err(io_error)?;
         Ok(header)
     }
 
@@ -304,15 +317,31 @@ impl Incoming {
     pub fn open(self) -> io::Result<SnapshotFile> {
         let file = File::open(&self.0)?;
         let bytes = file.metadata()?.len();
-        Ok(SnapshotFile { file: Arc::new(file), bytes, incoming: Arc::new(self), _taken: None })
+        Ok(SnapshotFile { file: Arc::new(file), bytes, incoming: Arc::new(self) })
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
         // It was installed or sent, or is of no use; if it stays, the next start removes it.
-        drop(fs::remove_file(&self.0));
+        let remove = move || drop(remove_in_pieces(&path));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
     }
+}
+
+fn remove_in_pieces(path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    let mut bytes = file.metadata()?.len();
+    while bytes > REMOVED_BYTES {
+        bytes -= REMOVED_BYTES;
+        file.set_len(bytes)?;
+        std::thread::sleep(BETWEEN_REMOVALS);
+    }
+    fs::remove_file(path)
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {

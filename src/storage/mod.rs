@@ -13,7 +13,7 @@
 //!   log/                the log store
 //!   state/CURRENT       the name of the state store in use; replaced atomically when a snapshot is installed
 //!   state/00000001/     the state store
-//!   snapshot/           the last snapshot, and those on their way
+//!   snapshot/           snapshots on their way from or to somebody
 //! ```
 //!
 //! Nothing here is ever deleted because it could not be opened: what cannot be read stops the node, and a human decides.
@@ -25,6 +25,7 @@ mod error;
 mod fault;
 mod identity;
 pub mod key;
+mod loader;
 mod options;
 mod pinned;
 mod store;
@@ -34,6 +35,7 @@ pub use error::StorageError;
 #[cfg(test)]
 pub use fault::abort_at_write;
 pub use identity::{ClusterId, DiskId, Identity};
+pub use loader::Loader;
 pub use options::StoreKind;
 pub use pinned::Pinned;
 pub use store::{Batch, Family, Store, StoreUsage, Synced};

@@ -9,10 +9,11 @@ use std::{
     },
 };
 
-use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, FlushOptions, Options, WriteBatch, WriteOptions};
 
 use super::{
     error::StorageError,
+    loader::Loader,
     options::{StoreKind, of_family},
     pinned::{self, Pinned},
 };
@@ -36,6 +37,7 @@ pub enum Synced {
 
 pub struct Store {
     db: DB,
+    options: Options,
     path: PathBuf,
     families: &'static [Family],
     // Declared after `db`: fields drop in this order, and the files go when the database is closed.
@@ -111,7 +113,7 @@ impl Store {
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|error| StorageError::from_rocksdb(path, &error))?;
         let superseded = Superseded { path: path.to_path_buf(), set: AtomicBool::new(false) };
-        Ok(Self { db, path: path.to_path_buf(), families, superseded })
+        Ok(Self { db, options, path: path.to_path_buf(), families, superseded })
     }
 
     /// Says that another store has taken this one's place for good: its files go once nobody reads it any more.
@@ -168,6 +170,11 @@ impl Store {
         Pinned::new(Arc::clone(self))
     }
 
+    /// For the rows that an empty store begins with.
+    pub fn loader(&self) -> Loader<'_> {
+        Loader::new(self)
+    }
+
     /// Everything written before is durable afterwards, all families at one point.
     pub fn flush(&self) -> Result<(), StorageError> {
         #[cfg(test)]
@@ -203,6 +210,10 @@ impl Store {
     /// compacted from now on.
     pub fn quiesce(&self) {
         self.db.cancel_all_background_work(true);
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
     pub(super) fn db(&self) -> &DB {

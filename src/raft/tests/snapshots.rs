@@ -174,10 +174,28 @@ async fn snapshot_under_way_when_the_node_stops_is_given_up_without_a_trace() {
     cluster.halt(1).await;
     let given_up = writing.await.expect("no panic").expect_err("the node stopped");
     assert_eq!(given_up.to_string(), "the node stops");
-    assert_eq!(files().count(), 0, "nothing is left of it");
+    until("nothing is left of it", async || files().count() == 0).await;
     cluster.restart(1).await;
     let view = cluster.leader().await.view(Consistency::Linearizable, 0, soon()).await.expect("reads");
     assert!(view.look(|reading| live_jobs(reading.rows())).contains(&job));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_nobody_waits_for_any_more_is_given_up() {
+    let cluster = Cluster::formed(1, RaftOptions { snapshot_bytes: 1 << 40, ..RaftOptions::test() }).await;
+    let leader = cluster.leader().await;
+    for _ in 0..48 {
+        leader.propose(bulky(1_000_000), soon()).await.expect("commits");
+    }
+    let taken = leader.inner().snapshots.current().expect("something was applied");
+    let writing = tokio::spawn(taken.snapshot.into_file());
+    let directory = cluster.directory(1).join("snapshot");
+    let files = || std::fs::read_dir(&directory).expect("reads").flatten();
+    until("it is written", async || files().any(|file| file.metadata().is_ok_and(|file| file.len() > 0))).await;
+    writing.abort();
+    assert!(writing.await.is_err_and(|error| error.is_cancelled()), "it was not at its end");
+    until("nothing is left of it", async || files().count() == 0).await;
     cluster.shutdown().await;
 }
 
