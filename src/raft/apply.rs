@@ -27,7 +27,11 @@ use super::{
 };
 use crate::{
     codec::{self, Format},
-    queue::{command::Entry, ids::Index},
+    queue::{
+        command::Entry,
+        ids::{Index, JobId},
+        rows::{Changes, RowKey},
+    },
     storage::{Batch, StorageError, Synced},
 };
 
@@ -209,6 +213,7 @@ impl Work {
     fn store(&self, hot: &mut Hot, leads: bool) -> Result<(), StorageError> {
         let changes = hot.state.take_changes();
         hot.recent.note(&changes, leads);
+        self.replica.left_since_snapshot.fetch_add(ended_rows_deleted(&changes), Ordering::Relaxed);
         let mut batch = Batch::new();
         let written = put_changes(&changes, &hot.store, &mut batch).and_then(|()| {
             hot.applied.put(&mut batch);
@@ -288,6 +293,11 @@ fn apply_work(hot: &mut Hot, index: u64, work: &Entry, chunk: &mut Chunk) -> Ans
     Answers(applied.answers)
 }
 
+fn ended_rows_deleted(changes: &Changes) -> u64 {
+    let ended = changes.rows.range(RowKey::Ended(JobId(0))..=RowKey::Ended(JobId(u64::MAX)));
+    ended.filter(|(_, row)| row.is_none()).count() as u64
+}
+
 /// The state hash after an entry (P9).
 pub(super) fn roll(hash: u128, index: u64, payload: &[u8], answers: &Answers) -> u128 {
     let mut hasher = Xxh3::new();
@@ -296,4 +306,25 @@ pub(super) fn roll(hash: u128, index: u64, payload: &[u8], answers: &Answers) ->
     hasher.update(payload);
     hasher.update(&codec::encode(Format::ANSWERS, answers));
     hasher.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::rows::Row;
+
+    #[test]
+    fn ended_rows_deleted_are_those_and_no_others() {
+        let mut changes = Changes::default();
+        for key in [
+            RowKey::Ended(JobId(1)),
+            RowKey::Ended(JobId(u64::MAX)),
+            RowKey::Live(JobId(2)),
+            RowKey::Archived(JobId(3)),
+        ] {
+            changes.rows.insert(key, None);
+        }
+        changes.rows.insert(RowKey::Ended(JobId(4)), Some(Row::Mark));
+        assert_eq!(ended_rows_deleted(&changes), 2);
+    }
 }

@@ -161,6 +161,8 @@ pub struct Replica {
     stop: Stop,
     /// Bytes of entries applied since the last snapshot.
     pub bytes_since_snapshot: AtomicU64,
+    /// Ended jobs that were archived or deleted since the last snapshot was begun.
+    pub left_since_snapshot: AtomicU64,
 }
 
 /// Both parts of the state at one index. Holds up apply while it lives: look and let go, or take the rows along.
@@ -178,7 +180,17 @@ impl Replica {
         let summary = watch::Sender::new(hot.applied.summary());
         let batches = broadcast::Sender::new(BATCHES_MAX);
         let (hot, store) = (RwLock::new(hot), Mutex::new(store));
-        Ok(Self { knows, hot, store, summary, index, batches, stop, bytes_since_snapshot: AtomicU64::new(0) })
+        Ok(Self {
+            knows,
+            hot,
+            store,
+            summary,
+            index,
+            batches,
+            stop,
+            bytes_since_snapshot: AtomicU64::new(0),
+            left_since_snapshot: AtomicU64::new(0),
+        })
     }
 
     /// Looks at the state as it stands now.

@@ -101,6 +101,12 @@ impl PinnedRows {
         &self.pinned
     }
 
+    /// As [`Rows::scan`], to before `to`, a key of the same kind.
+    pub fn scan_to(&self, from: &RowKey, to: &RowKey, each: &mut dyn FnMut(RowKey, Row) -> bool) {
+        let (_, end) = locate(to);
+        scan(from, each, &mut |family, _, from, each| self.noted(self.pinned.scan_to(family, from, &end, each)));
+    }
+
     /// A reader's panic ends only its own task, so the node is told as well.
     fn noted<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
         result.inspect_err(|error| self.stop.because(StopReason::Disk(error.to_string())))

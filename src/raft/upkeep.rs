@@ -24,6 +24,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the leader asks the members how they are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+/// Listings step over each ended job that was archived, until the store is flushed and what is deleted is compacted away. So
+/// many are a reason to, this long after the last time.
+const LEFT_MAX: u64 = 20_000;
+const LEFT_INTERVAL: Duration = Duration::from_secs(5);
 /// For a follower that catches up, the log grows to so many times what is kept for those who were away for a moment.
 const HELD_FACTOR: u64 = 8;
 /// One that has not answered for so long does not.
@@ -113,8 +117,11 @@ impl Upkeep {
         let bytes = inner.replica.bytes_since_snapshot.load(Ordering::Relaxed);
         let options = &inner.options.raft;
         let is_old = self.last_snapshot.elapsed() >= options.snapshot_interval;
-        if bytes >= options.snapshot_bytes || is_old && bytes > 0 {
+        let left = inner.replica.left_since_snapshot.load(Ordering::Relaxed);
+        let many_left = left >= LEFT_MAX && self.last_snapshot.elapsed() >= LEFT_INTERVAL;
+        if bytes >= options.snapshot_bytes || many_left || is_old && bytes > 0 {
             self.last_snapshot = Instant::now();
+            inner.replica.left_since_snapshot.store(0, Ordering::Relaxed);
             inner.snapshot().await;
         }
     }

@@ -16,9 +16,6 @@ const DELETIONS_WINDOW: usize = 8192;
 const DELETIONS_MAX: usize = 4096;
 /// How long what a released snapshot had kept may stay, if nothing else has its file rewritten.
 const REMAINS_S: u64 = 24 * 3600;
-/// Rows in memory that were deleted: whoever steps over so many at once has them flushed, and as deletions they are compacted
-/// away. Without it all listings would step over them until the memtable is full.
-const STEPPED_OVER_MAX: u32 = 10_000;
 /// A file goes to the disk in pieces of this size while it is written.
 const PIECE_BYTES: u64 = 1 << 20;
 /// RocksDB's own information log, which helps after the fact; bounded.
@@ -104,5 +101,4 @@ fn state(options: &mut Options) {
     // released that is younger than the file, to drop what it might have kept: on the leader, which looks with each entry,
     // at once.
     *options = with(options, &format!("bottommost_file_compaction_delay={REMAINS_S}"));
-    *options = with(options, &format!("memtable_op_scan_flush_trigger={STEPPED_OVER_MAX}"));
 }

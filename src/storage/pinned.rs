@@ -46,6 +46,21 @@ impl Pinned {
         walk(entries, &[], each).map_err(|e| self.store.error(&e))
     }
 
+    /// Entries of `family` from `from` to before `to`, in order, for as long as `each` says true. What was deleted behind `to` is not
+    /// stepped over.
+    pub fn scan_to(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
+        walk(entries, from, each).map_err(|e| self.store.error(&e))
+    }
+
     /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.
     pub fn scan(
         &self,
@@ -115,6 +130,7 @@ mod tests {
         let pinned = store.pin();
         assert_eq!(skipped(|each| pinned.scan(ROWS, b"a", b"a", each)), (1, 0));
         assert_eq!(skipped(|each| store.scan(ROWS, b"a", b"a1", each)), (1, 0));
+        assert_eq!(skipped(|each| pinned.scan_to(ROWS, b"a", b"b", each)), (1, 0));
         let (rows, waded) = skipped(|each| store.scan(ROWS, b"", b"a", each));
         assert!(rows == 1 && waded >= u64::from(DELETED), "nothing was there to wade through: {waded}");
     }

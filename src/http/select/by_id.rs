@@ -7,14 +7,8 @@ use super::{EXAMINED_MAX, Page, Selection};
 use crate::{
     api::{Field, JobParts},
     http::read::{self, Seen},
-    queue::{
-        State,
-        ids::JobId,
-        job::Status,
-        query::Listing,
-        rows::{RowKey, Rows},
-    },
-    raft::View,
+    queue::{State, ids::JobId, job::Status, query::Listing, rows::RowKey},
+    raft::{PinnedRows, View},
 };
 
 impl Selection {
@@ -31,8 +25,10 @@ impl Selection {
         let horizon = live.last().filter(|_| live.len() >= enough).map(|parts| parts.job.id);
         found.add(live, horizon);
         if self.wants_ended() {
-            for from in self.ended_from(after) {
-                let (jobs, horizon) = self.ended(&*rows, from, limit + 1);
+            // What lies behind the live jobs of this page is no part of it.
+            let last = horizon.unwrap_or(JobId(u64::MAX - 1));
+            for (from, to) in self.ended_within(after, last) {
+                let (jobs, horizon) = self.ended(&rows, &from, &to, limit + 1);
                 found.add(jobs, horizon);
             }
         }
@@ -63,19 +59,20 @@ impl Selection {
         ids
     }
 
-    /// Where jobs that have ended are found.
-    fn ended_from(&self, after: JobId) -> Vec<RowKey> {
-        let from = JobId(after.0.saturating_add(1));
-        match self.archived {
-            true => vec![RowKey::Ended(from), RowKey::Archived(from)],
-            false => vec![RowKey::Ended(from)],
+    /// Where jobs that have ended are found, behind `after` and up to `last`.
+    fn ended_within(&self, after: JobId, last: JobId) -> Vec<(RowKey, RowKey)> {
+        let (from, to) = (JobId(after.0.saturating_add(1)), JobId(last.0.saturating_add(1)));
+        let mut ranges = vec![(RowKey::Ended(from), RowKey::Ended(to))];
+        if self.archived {
+            ranges.push((RowKey::Archived(from), RowKey::Archived(to)));
         }
+        ranges
     }
 
     /// At most `enough` jobs that fit as far as they tell themselves, and how far it looked if that was not to the end.
-    fn ended(&self, rows: &dyn Rows, from: RowKey, enough: usize) -> (Vec<JobParts>, Option<JobId>) {
+    fn ended(&self, rows: &PinnedRows, from: &RowKey, to: &RowKey, enough: usize) -> (Vec<JobParts>, Option<JobId>) {
         let (mut jobs, mut examined, mut horizon) = (Vec::new(), 0, None);
-        rows.scan(&from, &mut |_, row| {
+        rows.scan_to(from, to, &mut |_, row| {
             let Some(ended) = row.into_ended() else { return false };
             examined += 1;
             let (id, fits) = (ended.job.id, self.fits_job(&ended.job));
