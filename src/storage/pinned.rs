@@ -42,8 +42,7 @@ impl Pinned {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         options.set_readahead_size(READ_AHEAD_BYTES);
-        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
-        walk(entries, &[], each).map_err(|e| self.store.error(&e))
+        self.walk(family, options, &[], each)
     }
 
     /// Entries of `family` from `from` to before `to`, in order, for as long as `each` says true. What was deleted behind `to` is not
@@ -57,8 +56,7 @@ impl Pinned {
     ) -> Result<(), StorageError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
-        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
-        walk(entries, from, each).map_err(|e| self.store.error(&e))
+        self.walk(family, options, from, each)
     }
 
     /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.
@@ -69,7 +67,17 @@ impl Pinned {
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), within(prefix));
+        self.walk(family, within(prefix), from, each)
+    }
+
+    fn walk(
+        &self,
+        family: Family,
+        options: ReadOptions,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
         walk(entries, from, each).map_err(|e| self.store.error(&e))
     }
 }
