@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use futures::{Stream, StreamExt, future::ready, stream};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::stop::node_stops;
 
@@ -26,46 +26,48 @@ const REST_MAX: Duration = Duration::from_millis(100);
 
 /// Gathers what is written into pieces.
 pub struct Outgoing {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+    pieces: mpsc::Sender<Bytes>,
     piece: Vec<u8>,
     since: Instant,
     stopping: CancellationToken,
+    runtime: Handle,
 }
 
-/// The pieces that `write` makes, off the runtime's threads; it begins when the first is asked for.
+/// The pieces that `write` makes, off the runtime's threads; it begins when the first is asked for. Ends with an error unless all of
+/// it was written.
 pub fn pieces(
-    tasks: tokio_util::task::TaskTracker,
+    tasks: TaskTracker,
     stopping: CancellationToken,
     write: impl FnOnce(&mut Outgoing) -> io::Result<()> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> {
     let begun = async move {
         let (pieces, mut taken) = mpsc::channel(AHEAD);
-        // Owned by the tracker, and ended by the channel.
-        tasks.spawn_blocking(move || {
-            let mut out = Outgoing { pieces, piece: Vec::new(), since: Instant::now(), stopping };
-            if let Err(error) = write(&mut out).and_then(|()| out.send()) {
-                // Without it the other side would take what it has for the whole; if nobody listens, nobody is told.
-                drop(out.pieces.blocking_send(Err(error)));
-            }
-        });
-        stream::poll_fn(move |context| taken.poll_recv(context))
+        let runtime = Handle::current();
+        let mut out = Outgoing { pieces, piece: Vec::new(), since: Instant::now(), stopping, runtime };
+        let writing = tasks.spawn_blocking(move || write(&mut out).and_then(|()| out.send()));
+        let end = async move { writing.await.map_err(io::Error::other).flatten().err().map(Err) };
+        stream::poll_fn(move |context| taken.poll_recv(context)).map(Ok).chain(stream::once(end).filter_map(ready))
     };
     stream::once(begun).flatten()
 }
 
 impl Outgoing {
     fn send(&mut self) -> io::Result<()> {
-        if self.stopping.is_cancelled() {
-            return Err(node_stops());
-        }
         // The wire ends with an empty piece.
         if self.piece.is_empty() {
             return Ok(());
         }
         let worked = self.since.elapsed();
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)).into();
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes it any more");
-        self.pieces.blocking_send(Ok(piece)).map_err(gone)?;
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => Err(node_stops()),
+                sent = self.pieces.send(piece) => {
+                    sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes it any more"))
+                }
+            }
+        })?;
         std::thread::sleep((worked * RESTS).min(REST_MAX));
         self.since = Instant::now();
         Ok(())
@@ -90,7 +92,6 @@ impl Write for Outgoing {
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -129,5 +130,21 @@ mod tests {
         stopping.cancel();
         let sent: io::Result<Vec<Bytes>> = pieces(TaskTracker::new(), stopping, written).try_collect().await;
         assert_eq!(sent.expect_err("the node stops").to_string(), "the node stops");
+    }
+
+    #[tokio::test]
+    async fn pieces_that_nobody_takes_do_not_hold_up_a_node_that_stops() {
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let mut sent = Box::pin(pieces(tasks.clone(), stopping.clone(), |out| {
+            (0..2 * AHEAD * PIECE_BYTES / 1000).try_for_each(|_| out.write_all(&[0; 1000]))
+        }));
+        sent.next().await.expect("a piece").expect("written");
+        stopping.cancel();
+        tasks.close();
+        tokio::time::timeout(Duration::from_secs(20), tasks.wait())
+            .await
+            .expect("it ends, with its reader still there");
+        let rest: Vec<io::Result<Bytes>> = sent.collect().await;
+        assert!(rest.last().is_some_and(Result::is_err), "what is cut short does not pass for the whole");
     }
 }
