@@ -141,6 +141,7 @@ impl Client {
     }
 
     async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, CallError> {
+        let _kept = snapshot.snapshot.keep_log(&snapshot.meta);
         let prologue = SnapshotPrologue { vote, meta: snapshot.meta };
         let prologue = Bytes::from(codec::encode(Format::PEER, &prologue));
         let pieces = stream::iter([Ok(prologue)]).chain(snapshot.snapshot.pieces());

@@ -57,8 +57,6 @@ pub enum Contents {
 pub struct Frozen {
     snapshots: Arc<Snapshots>,
     pinned: Pinned,
-    /// Whoever takes it away will want the log behind it.
-    _taken: Option<Taken>,
 }
 
 pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Contents>;
@@ -118,6 +116,14 @@ impl SnapshotFile {
 }
 
 impl Contents {
+    /// Keeps the log behind it for whoever takes it away, until this is dropped: when it is installed, not when it is sent.
+    pub fn keep_log(&self, meta: &SnapshotMeta) -> Option<Taken> {
+        match self {
+            Contents::File(_) => None,
+            Contents::Frozen(frozen) => Some(frozen.snapshots.taken.add(meta.last_log_id?.index)),
+        }
+    }
+
     /// To send it.
     pub fn pieces(self) -> BoxStream<'static, io::Result<Bytes>> {
         match self {
@@ -191,20 +197,19 @@ impl Snapshots {
     /// Pins the state as it is now, between two chunks of apply.
     pub fn builder(self: &Arc<Self>) -> Builder {
         let bytes_before = self.replica.bytes_since_snapshot.load(Ordering::Relaxed);
-        Builder { snapshot: Some(self.frozen(false)), bytes_before }
+        Builder { snapshot: Some(self.frozen()), bytes_before }
     }
 
     /// The state as it is now, for somebody to take away; none before anything was applied.
     pub fn current(self: &Arc<Self>) -> Option<Snapshot> {
-        let (meta, frozen) = self.frozen(true);
+        let (meta, frozen) = self.frozen();
         meta.last_log_id?;
         Some(Snapshot { meta, snapshot: Contents::Frozen(frozen) })
     }
 
-    fn frozen(self: &Arc<Self>, is_taken: bool) -> (SnapshotMeta, Frozen) {
+    fn frozen(self: &Arc<Self>) -> (SnapshotMeta, Frozen) {
         let hot = self.replica.hot();
-        let taken = is_taken.then(|| self.taken.add(hot.applied.index()));
-        (hot.applied.meta(), Frozen { snapshots: Arc::clone(self), pinned: hot.store.pin(), _taken: taken })
+        (hot.applied.meta(), Frozen { snapshots: Arc::clone(self), pinned: hot.store.pin() })
     }
 
     /// How far the state store is on the disk for certain. The rule that makes a store without a write-ahead log safe: the log
