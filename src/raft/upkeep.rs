@@ -26,7 +26,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 /// Listings step over each ended job that was archived, until the store is flushed and what is deleted is compacted away. So
 /// many are a reason to, this long after the last time.
-const LEFT_MAX: u64 = 20_000;
+pub(super) const LEFT_MAX: u64 = 20_000;
 const LEFT_INTERVAL: Duration = Duration::from_secs(5);
 /// For a follower that catches up, the log grows to so many times what is kept for those who were away for a moment.
 const HELD_FACTOR: u64 = 8;
@@ -194,6 +194,12 @@ impl Upkeep {
     }
 }
 
+/// The lowest index of followers that answer, each with how long it has been silent and what it has. Whoever is so far behind that
+/// the entries from `first` on are of no use needs a snapshot in any case.
+fn lowest_in_reach(followers: impl Iterator<Item = (Duration, u64)>, first: u64) -> Option<u64> {
+    followers.filter(|&(silent, at)| silent < SILENCE_MAX && at + 1 >= first).map(|(_, at)| at).min()
+}
+
 impl Inner {
     /// Builds a snapshot, and waits until it is asked for, not until it is there.
     pub async fn snapshot(&self) {
@@ -216,14 +222,13 @@ impl Inner {
         }
     }
 
-    /// Behind which index somebody will ask for entries: followers that lag, and those that a snapshot is on its way to. Whoever is
-    /// so far behind that the entries from `first` on are of no use needs a snapshot in any case.
+    /// Behind which index somebody will ask for entries: followers that lag, and those that a snapshot is on its way to.
     fn needed_behind(&self, first: u64) -> Option<u64> {
         let metrics = self.metrics();
-        let heard = metrics.heartbeat.iter().flatten();
-        let answering = heard.filter(|(_, at)| at.is_some_and(|at| at.elapsed() < SILENCE_MAX)).map(|(id, _)| id);
-        let reached = answering.filter_map(|id| Some(metrics.replication.as_ref()?.get(id)?.as_ref()?.index));
-        reached.filter(|&at| at + 1 >= first).chain(self.snapshots.taken.lowest(Instant::now())).min()
+        let heard = metrics.heartbeat.iter().flatten().filter_map(|(id, at)| Some((id, at.as_ref()?.elapsed())));
+        let reached = |id| Some(metrics.replication.as_ref()?.get(id)?.as_ref()?.index);
+        let lagging = lowest_in_reach(heard.filter_map(|(id, silent)| Some((silent, reached(id)?))), first);
+        lagging.into_iter().chain(self.snapshots.taken.lowest(Instant::now())).min()
     }
 
     /// How much room a majority of the voters has: of three, the second-best disk counts.
@@ -276,5 +281,21 @@ impl Inner {
             }
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lowest_in_reach_is_of_a_follower_that_answers_and_can_be_served() {
+        let lowest = |followers: &[(Duration, u64)], first| lowest_in_reach(followers.iter().copied(), first);
+        let now = Duration::ZERO;
+        assert_eq!(lowest(&[], 0), None);
+        assert_eq!(lowest(&[(now, 70), (now, 50)], 0), Some(50));
+        assert_eq!(lowest(&[(now, 70), (SILENCE_MAX, 50)], 0), Some(70), "it is gone for the time being");
+        assert_eq!(lowest(&[(now, 70), (now, 50)], 51), Some(50), "its next entry is the first there is");
+        assert_eq!(lowest(&[(now, 70), (now, 50)], 52), Some(70), "it needs a snapshot in any case");
     }
 }

@@ -1,7 +1,8 @@
 //! Snapshots: built, sent, verified, installed; and the log that they let go.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering};
 
+use futures::StreamExt;
 use openraft::storage::RaftSnapshotBuilder;
 
 use super::*;
@@ -140,13 +141,16 @@ async fn log_behind_a_snapshot_that_is_taken_away_stays_for_whoever_takes_it() {
     let leader = cluster.leader().await;
     let taken = leader.inner().snapshots.current().expect("something was applied");
     let index = taken.meta.last_log_id.expect("there is one").index;
+    let kept = taken.snapshot.keep_log(&taken.meta);
+    let sent = taken.snapshot.pieces().count().await;
+    assert!(sent > 0, "it has left, and is not installed yet");
     until("the log is longer than what is kept", async || {
         leader.propose(submit(20_000), soon()).await.expect("commits");
         leader.log_bytes() > 3 << 20
     })
     .await;
     assert!(leader.status().purged.is_none_or(|purged| purged <= index), "the entries behind it are there");
-    drop(taken);
+    drop(kept);
     until("the log is cut", async || leader.status().purged.is_some_and(|purged| purged > index)).await;
     cluster.shutdown().await;
 }
@@ -178,6 +182,18 @@ async fn snapshot_under_way_when_the_node_stops_is_given_up_without_a_trace() {
     cluster.restart(1).await;
     let view = cluster.leader().await.view(Consistency::Linearizable, 0, soon()).await.expect("reads");
     assert!(view.look(|reading| live_jobs(reading.rows())).contains(&job));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_many_ended_jobs_left_is_flushed() {
+    let cluster = Cluster::formed(1, RaftOptions { snapshot_bytes: 1 << 40, ..RaftOptions::test() }).await;
+    let leader = cluster.leader().await;
+    let index = leader.propose(submit(10), soon()).await.expect("commits").index;
+    let inner = leader.inner();
+    inner.replica.left_since_snapshot.fetch_add(crate::raft::upkeep::LEFT_MAX, Ordering::Relaxed);
+    until("it is flushed", async || inner.snapshots.flushed().is_some_and(|flushed| flushed.index >= index)).await;
+    assert_eq!(inner.replica.left_since_snapshot.load(Ordering::Relaxed), 0);
     cluster.shutdown().await;
 }
 
