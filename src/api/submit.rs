@@ -73,6 +73,13 @@ pub fn decode_submission(body: &[u8], submitter: &str) -> Result<Submission, Ref
     if !is_object(body) {
         return Err(Refusal::invalid("body", "send a JSON object: a spec, or {\"jobs\": [specs]}"));
     }
+    let lone = |spec: Spec| Submission { lone: true, ..Submission::of(std::iter::once(Ok(spec)), None, submitter) };
+    // Most are read at once by what they begin with; a batch may begin with something else.
+    if !begins_with_jobs(body)
+        && let Ok(spec) = serde_json::from_slice(body)
+    {
+        return Ok(lone(spec));
+    }
     if let Ok(request) = serde_json::from_slice::<SubmitRequest>(body) {
         let specs = request.jobs.into_iter().map(Ok);
         return Ok(Submission { atomic: request.atomic, ..Submission::of(specs, request.environment, submitter) });
@@ -81,11 +88,13 @@ pub fn decode_submission(body: &[u8], submitter: &str) -> Result<Submission, Ref
         Ok(Probe { jobs: Some(_) }) => decode_batch(body, submitter),
         // No JSON. The decoder of a spec would stop at a field `jobs` before it came to what is wrong.
         Err(_) => Err(decode::<serde::de::IgnoredAny>(body).err().unwrap_or(Refusal::invalid("jobs", "say jobs once"))),
-        Ok(Probe { jobs: None }) => {
-            let specs = std::iter::once(Ok(decode::<Spec>(body)?));
-            Ok(Submission { lone: true, ..Submission::of(specs, None, submitter) })
-        }
+        Ok(Probe { jobs: None }) => decode(body).map(lone),
     }
+}
+
+fn begins_with_jobs(body: &[u8]) -> bool {
+    let inside = body.trim_ascii_start().get(1..).unwrap_or_default();
+    inside.trim_ascii_start().starts_with(b"\"jobs\"")
 }
 
 /// At least one member is wrong: read them one by one.

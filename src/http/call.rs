@@ -1,6 +1,9 @@
 //! A request as handlers see it, and the two things that they may do with it: propose, and look.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     body::Bytes,
@@ -14,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Front,
-    context::{Away, Context},
+    context::{Away, Context, Said},
     failure::Failure,
     forward::passed_on,
 };
@@ -33,13 +36,16 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 const DISCARDED_BYTES_MAX: usize = 256 << 20;
 
 /// Bodies beyond this are decoded aside: they take milliseconds, in which heartbeats would wait.
-const DECODED_AT_ONCE_BYTES_MAX: usize = 128 << 10;
+pub const DECODED_AT_ONCE_BYTES_MAX: usize = 128 << 10;
 
 pub struct Call {
     pub front: Arc<Front>,
     pub context: Context,
+    /// Those that only some handlers read.
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Set once it is in line for the log, where somebody waits to know.
+    in_line: Option<Arc<AtomicBool>>,
 }
 
 impl FromRequest<Arc<Front>> for Call {
@@ -91,11 +97,16 @@ fn check_media_type(method: &Method, headers: &HeaderMap, body: &Bytes) -> Resul
     check_coding(headers)?;
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let given = types.next().filter(|_| types.next().is_none()).and_then(|value| value.to_str().ok());
-    let media = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    match media.eq_ignore_ascii_case("application/json") {
+    match given.is_some_and(is_json) {
         true => Ok(()),
         false => Err(Failure::new("unsupported_media_type", "send bodies as application/json")),
     }
+}
+
+/// With whatever parameters.
+pub fn is_json(media_type: &str) -> bool {
+    let media = media_type.split(';').next().unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("application/json")
 }
 
 /// What was packed would be read as if it were not.
@@ -130,8 +141,21 @@ impl Call {
             let body = read_body(&context, body).await?;
             check_media_type(context.method(), &headers, &body)?;
             front.await_token(&context).await?;
-            Ok(Self { front, context, headers, body })
+            Ok(Self { front, context, headers, body, in_line: None })
         }
+    }
+
+    /// Of a request that is whole and plain ([`super::hot`]). `in_line` is set once it is in line for the log.
+    pub fn plain(
+        front: Arc<Front>,
+        path: &str,
+        said: &Said<'_>,
+        body: &[u8],
+        in_line: Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
+        let context = Context::of(&Method::POST, path, said)?;
+        let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body));
+        Ok(Self { front, context, headers, body, in_line: Some(in_line) })
     }
 
     /// The body, strictly.
@@ -168,7 +192,11 @@ impl Call {
     /// Puts a command into the log and waits until it is applied. A refusal of the whole call is a failure.
     pub fn propose(&self, command: Command) -> impl Future<Output = Result<Committed, Failure>> {
         let key = self.context.key(&self.body);
-        self.propose_keyed(key, command, self.context.deadline).map(|committed| match committed? {
+        let proposed = self.propose_keyed(key, command, self.context.deadline);
+        if let Some(in_line) = &self.in_line {
+            in_line.store(true, Ordering::Relaxed);
+        }
+        proposed.map(|committed| match committed? {
             Committed { answer: Answer::Refused(refusal), .. } => Err(refusal.into()),
             committed => Ok(committed),
         })

@@ -1,8 +1,11 @@
 //! What a request says besides its path and body: deadline, index token, idempotency key, consistency, forwarding (design 3).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -28,7 +31,7 @@ const TIMEOUT_MS_DEFAULT: u64 = 10_000;
 const TIMEOUT_MS_MAX: u64 = 120_000;
 /// As any other name (design 3, limits).
 const NAME_BYTES_MAX: usize = 200;
-const ANONYMOUS: &str = "anonymous";
+static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
 
 /// A position in the log of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,10 @@ pub enum Away {
 impl Context {
     pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Failure> {
         let said = Said::read(headers)?;
+        Self::of(method, uri.path_and_query().map_or("/", |path| path.as_str()), &said)
+    }
+
+    pub fn of(method: &Method, path: &str, said: &Said<'_>) -> Result<Self, Failure> {
         let timeout = match text(TIMEOUT, said.timeout)? {
             None => TIMEOUT_MS_DEFAULT,
             Some(text) => number(TIMEOUT, text)?.clamp(1, TIMEOUT_MS_MAX),
@@ -75,11 +82,11 @@ impl Context {
             timeout,
             consistency: consistency(text(CONSISTENCY, said.consistency)?)?,
             min_index: text(MIN_INDEX, said.min_index)?.map(index_token).transpose()?,
-            away: away(&said)?,
+            away: away(said)?,
             principal: principal(text(USER, said.user)?)?,
             key: text(KEY, said.key)?.map(key).transpose()?,
             method: method.clone(),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).into(),
+            path: path.into(),
         })
     }
 
@@ -101,15 +108,15 @@ impl Context {
 }
 
 /// The headers that may stand in any request, as they came.
-#[derive(Default)]
-struct Said<'h> {
-    timeout: Option<&'h HeaderValue>,
-    consistency: Option<&'h HeaderValue>,
-    min_index: Option<&'h HeaderValue>,
-    forward: Option<&'h HeaderValue>,
-    forwarded: Option<&'h HeaderValue>,
-    user: Option<&'h HeaderValue>,
-    key: Option<&'h HeaderValue>,
+#[derive(Debug, Default)]
+pub struct Said<'h> {
+    timeout: Option<&'h [u8]>,
+    consistency: Option<&'h [u8]>,
+    min_index: Option<&'h [u8]>,
+    forward: Option<&'h [u8]>,
+    forwarded: Option<&'h [u8]>,
+    user: Option<&'h [u8]>,
+    key: Option<&'h [u8]>,
 }
 
 impl<'h> Said<'h> {
@@ -117,30 +124,40 @@ impl<'h> Said<'h> {
     fn read(headers: &'h HeaderMap) -> Result<Self, Failure> {
         let mut said = Self::default();
         for (name, value) in headers {
-            let place = match name.as_str() {
-                TIMEOUT => &mut said.timeout,
-                CONSISTENCY => &mut said.consistency,
-                MIN_INDEX => &mut said.min_index,
-                FORWARD => &mut said.forward,
-                FORWARDED => &mut said.forwarded,
-                USER => &mut said.user,
-                KEY => &mut said.key,
-                _ => continue,
-            };
-            if place.replace(value).is_some() {
-                return Err(invalid(name.as_str(), "say this header once"));
-            }
+            said.note(name.as_str(), value.as_bytes())?;
         }
         Ok(said)
     }
+
+    /// `name` in small letters; others than these are passed over.
+    pub fn note(&mut self, name: &str, value: &'h [u8]) -> Result<(), Failure> {
+        let place = match name {
+            TIMEOUT => &mut self.timeout,
+            CONSISTENCY => &mut self.consistency,
+            MIN_INDEX => &mut self.min_index,
+            FORWARD => &mut self.forward,
+            FORWARDED => &mut self.forwarded,
+            USER => &mut self.user,
+            KEY => &mut self.key,
+            _ => return Ok(()),
+        };
+        match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(invalid(name, "say this header once")),
+        }
+    }
+
+    /// Whether nobody asks for this request to be passed on, nor has done so.
+    pub fn stays_here(&self) -> bool {
+        self.forward.is_none() && self.forwarded.is_none()
+    }
 }
 
-fn text<'h>(name: &str, value: Option<&'h HeaderValue>) -> Result<Option<&'h str>, Failure> {
-    match value.map(HeaderValue::to_str) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text.trim())),
-        Some(Err(_)) => Err(invalid(name, "this header is plain text")),
-    }
+fn text<'h>(name: &str, value: Option<&'h [u8]>) -> Result<Option<&'h str>, Failure> {
+    let Some(value) = value else { return Ok(None) };
+    let is_plain = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    let text = std::str::from_utf8(value).ok().filter(|_| is_plain);
+    text.map(|text| Some(text.trim())).ok_or_else(|| invalid(name, "this header is plain text"))
 }
 
 fn number(name: &str, text: &str) -> Result<u64, Failure> {
@@ -176,7 +193,7 @@ fn away(said: &Said<'_>) -> Result<Away, Failure> {
 
 fn principal(text: Option<&str>) -> Result<Arc<str>, Failure> {
     match text {
-        None | Some("") => Ok(ANONYMOUS.into()),
+        None | Some("") => Ok(Arc::clone(&ANONYMOUS)),
         Some(name) if name.len() <= NAME_BYTES_MAX => Ok(name.into()),
         Some(_) => Err(invalid(USER, "a name has at most 200 bytes")),
     }

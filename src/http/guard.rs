@@ -1,7 +1,7 @@
 //! What every request passes: who may ask, what is said of every answer, and that a panic is an answer too.
 //!
-//! The calls that a queue lives on go from here straight to their handlers; the router, which copies its routes and boxes
-//! its futures for each request, has the rest.
+//! The calls that a queue lives on go from here straight to their handlers, if they did not come past this door ([`super::hot`]);
+//! the router, which copies its routes and boxes its futures for each request, has the rest.
 
 use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -29,8 +29,8 @@ use super::{
     call::Call,
     context,
     failure::Failure,
-    handlers::{claim, leases, submit},
-    reply::{MadeAt, Reply},
+    hot::{HOT, Hot},
+    reply::MadeAt,
 };
 
 /// Requests to no known route, in the metrics: their paths are the client's to choose, and must not become labels.
@@ -43,17 +43,6 @@ pub struct Door {
     pub front: Arc<Front>,
     pub router: TowerToHyperService<Router>,
 }
-
-/// The calls that a queue lives on.
-#[derive(Clone, Copy)]
-pub enum Hot {
-    Submit,
-    Claim,
-    Leases,
-}
-
-/// Where they are posted to; the router takes its paths from here too.
-pub const HOT: [(&str, Hot); 3] = [("/v1/jobs", Hot::Submit), ("/v1/claim", Hot::Claim), ("/v1/leases", Hot::Leases)];
 
 impl Door {
     /// Put together of futures, not as `async fn`: that has room for what it is given twice, in each of ten thousand requests
@@ -104,16 +93,6 @@ fn hot(request: &Request) -> Option<(&'static str, Hot)> {
     known.into_iter().find(|(hot, _)| *hot == path)
 }
 
-impl Hot {
-    pub async fn answer(self, call: Call) -> Result<Reply, Failure> {
-        match self {
-            Self::Submit => submit::submit(call).await,
-            Self::Claim => claim::claim(call).await,
-            Self::Leases => leases::leases(call).await,
-        }
-    }
-}
-
 /// For what the router found: tells the door which route it was, for the metrics.
 pub async fn note_route(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -126,7 +105,7 @@ pub async fn note_route(request: Request, next: Next) -> Response {
 }
 
 /// A handler that panics has answered 500; the panic hook has logged where and why.
-fn caught<T>(
+pub fn caught<T>(
     route: &str,
     answer: impl Future<Output = Result<T, Failure>>,
 ) -> impl Future<Output = Result<T, Failure>> {
@@ -177,7 +156,7 @@ fn check_origin(front: &Front, uri: &Uri, headers: &HeaderMap) -> Result<(), Fai
     }
 }
 
-fn is_known_host(host: &str, names: &[String]) -> bool {
+pub fn is_known_host(host: &str, names: &[String]) -> bool {
     let name = without_port(host);
     let address = name.trim_start_matches('[').trim_end_matches(']');
     address.parse::<IpAddr>().is_ok()

@@ -1,9 +1,10 @@
 //! The front door for clients: HTTP with JSON (design 3).
 //!
 //! ```text
-//!   listener ─► guard ─► router ─► handler: decode ─► one call ─► encode
-//!                 └── hot calls ──────►│                │
-//!                                   api types      Node::propose, Node::view
+//!   listener ─► hyper ─► guard ─► router ─► handler: decode ─► one call ─► encode
+//!      │          ▲        └── hot calls ──────►│                │
+//!      └► hot ────┴── hot calls, plainly put ──►│                │
+//!                                            api types      Node::propose, Node::view
 //!                                                       │
 //!   applied batches ─► Hub ─► waiting claims, waits for a job, event streams
 //! ```
@@ -19,6 +20,7 @@ mod forward;
 mod front;
 mod guard;
 mod handlers;
+mod hot;
 mod hub;
 mod local;
 mod metrics;

@@ -10,9 +10,10 @@ use serde::Serialize;
 /// What a handler answers. Encoded once, into one buffer.
 #[derive(Debug)]
 pub struct Reply {
-    status: StatusCode,
-    index: Option<u64>,
-    body: Vec<u8>,
+    pub(super) status: StatusCode,
+    /// Where it was made.
+    pub(super) index: Option<u64>,
+    pub(super) body: Vec<u8>,
 }
 
 /// The index that an answer of the router's was made at; the guard writes it into `raftq-index`.

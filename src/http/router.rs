@@ -1,4 +1,4 @@
-//! Every route, on one page. [`guard`] has the few that it takes by itself, for speed.
+//! Every route, on one page. The few of [`super::hot`] are taken before it, for speed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{Front, call::Call, failure::Failure, guard, handlers, params};
+use super::{Front, call::Call, failure::Failure, guard, handlers, hot::HOT, params};
 
 pub fn router(front: &Arc<Front>) -> Router {
     hot_routes()
@@ -89,8 +89,7 @@ fn for_anybody() -> Router<Arc<Front>> {
 
 /// The router never sees their posts, but it says what else they allow.
 fn hot_routes() -> Router<Arc<Front>> {
-    guard::HOT
-        .into_iter()
+    HOT.into_iter()
         .fold(Router::new(), |router, (path, hot)| router.route(path, post(move |call: Call| hot.answer(call))))
 }
 

@@ -34,7 +34,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::http::guard;
+    use crate::http::hot::HOT;
 
     /// Path and methods of each `.route("...")` line, and of those that the guard takes.
     fn routes() -> BTreeMap<String, Vec<String>> {
@@ -50,7 +50,7 @@ mod tests {
                 .filter(|method| rest.contains(&format!(" {method}(")) || rest.contains(&format!(").{method}(")));
             routes.entry(path.to_owned()).or_default().extend(used.map(str::to_owned));
         }
-        for (path, _) in guard::HOT {
+        for (path, _) in HOT {
             routes.entry(path.to_owned()).or_default().push("post".to_owned());
         }
         routes

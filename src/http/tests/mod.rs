@@ -4,6 +4,7 @@ mod cluster;
 mod door;
 mod jobs;
 mod operate;
+mod plain;
 mod schedules;
 mod work;
 
