@@ -38,45 +38,11 @@ pub struct LaneRequest<'a> {
     pub body: &'a [u8],
 }
 
-const HEADERS_MAX: usize = 32;
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-const READ_BYTES: usize = 16 << 10;
-
-impl Lane {
-    pub async fn connect(node: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(node).await?;
-        stream.set_nodelay(true)?;
-        let node = node.to_owned();
-        Ok(Self { stream, node, sent: Vec::new(), received: Vec::with_capacity(READ_BYTES) })
-    }
-
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
-    /// Sends and waits for the whole answer. After an error the connection is of no more use.
-    pub async fn exchange(&mut self, request: LaneRequest<'_>) -> io::Result<LaneAnswer<'_>> {
-        self.write_request(request);
-        self.stream.write_all(&self.sent).await?;
-        self.received.clear();
-        let head = loop {
-            self.read_more().await?;
-            if let Some(head) = parse_head(&self.received)? {
-                break head;
-            }
-        };
-        while self.received.len() < head.length + head.body_length {
-            self.read_more().await?;
-        }
-        let body = &self.received[head.length..head.length + head.body_length];
-        Ok(LaneAnswer { status: head.status, leader: head.leader, body })
-    }
-
-    fn write_request(&mut self, request: LaneRequest<'_>) {
-        let LaneRequest { method, path, key, local, timeout_ms, body } = request;
-        self.sent.clear();
-        let out = &mut self.sent;
-        let parts = [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", &self.node, "\r\nraftq-timeout-ms: "];
+impl LaneRequest<'_> {
+    /// Appends what is sent to `node`.
+    pub(super) fn write(self, node: &str, out: &mut Vec<u8>) {
+        let LaneRequest { method, path, key, local, timeout_ms, body } = self;
+        let parts = [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", node, "\r\nraftq-timeout-ms: "];
         parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
         out.extend_from_slice(timeout_ms.to_string().as_bytes());
         if let Some(key) = key {
@@ -93,6 +59,42 @@ impl Lane {
         out.extend_from_slice(b"\r\n\r\n");
         out.extend_from_slice(body);
     }
+}
+
+const HEADERS_MAX: usize = 32;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
+const READ_BYTES: usize = 16 << 10;
+
+impl Lane {
+    pub async fn connect(node: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(node).await?;
+        stream.set_nodelay(true)?;
+        let node = node.to_owned();
+        Ok(Self { stream, node, sent: Vec::new(), received: Vec::with_capacity(READ_BYTES) })
+    }
+
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Sends and waits for the whole answer. After an error the connection is of no more use.
+    pub async fn exchange(&mut self, request: LaneRequest<'_>) -> io::Result<LaneAnswer<'_>> {
+        self.sent.clear();
+        request.write(&self.node, &mut self.sent);
+        self.stream.write_all(&self.sent).await?;
+        self.received.clear();
+        let head = loop {
+            self.read_more().await?;
+            if let Some(head) = parse_head(&self.received)? {
+                break head;
+            }
+        };
+        while self.received.len() < head.length + head.body_length {
+            self.read_more().await?;
+        }
+        let body = &self.received[head.length..head.length + head.body_length];
+        Ok(LaneAnswer { status: head.status, leader: head.leader, body })
+    }
 
     async fn read_more(&mut self) -> io::Result<()> {
         if self.received.len() > ANSWER_BYTES_MAX {
@@ -106,15 +108,16 @@ impl Lane {
     }
 }
 
-struct Head {
-    status: u16,
-    leader: Option<String>,
-    length: usize,
-    body_length: usize,
+/// Of an answer.
+pub(super) struct Head {
+    pub status: u16,
+    pub leader: Option<String>,
+    pub length: usize,
+    pub body_length: usize,
 }
 
 /// `None`: not all of it is there yet.
-fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+pub(super) fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(bytes).map_err(io::Error::other)? else {

@@ -24,6 +24,7 @@ mod files;
 mod key;
 mod lane;
 mod nodes;
+mod shared_lane;
 mod transport;
 mod verdict;
 
@@ -40,6 +41,7 @@ pub use events::{Event, Events};
 pub use files::Download;
 pub use hyper::Method;
 pub use lane::{Lane, LaneAnswer, LaneRequest};
+pub use shared_lane::{SharedAnswer, SharedLane};
 pub use transport::Answer;
 
 use self::{

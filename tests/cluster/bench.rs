@@ -49,9 +49,21 @@ fn bench_reads_pages_and_statistics() {
 }
 
 #[test]
-fn bench_refuses_fewer_connections_than_requests_and_reads_of_a_total() {
+fn bench_shares_connections_where_there_are_fewer_than_requests() {
     let cluster = Cluster::start();
-    for wrong in [&["submit", "--in-flight", "4", "--connections", "3"][..], &["read", "--total", "5"]] {
+    for load in [&["life", "--take-next"][..], &["life"], &["submit"]] {
+        let report = bench(&cluster, &[load, &["--total", "60", "--connections", "2", "--in-flight", "7"]].concat());
+        assert_eq!(report["conditions"]["connections"], json!(2));
+        assert_eq!((&report["runs"][0]["missing"], &report["runs"][0]["repeats"]), (&json!(0), &json!(0)), "{report}");
+    }
+    let reads = ["read", "--connections", "2", "--in-flight", "7", "--duration", "200ms", "--warm-up", "0s"];
+    assert!(bench(&cluster, &reads)["runs"][0]["jobs_per_s"].as_f64().expect("a number") > 0.0);
+}
+
+#[test]
+fn bench_refuses_to_do_without_connections_and_reads_of_a_total() {
+    let cluster = Cluster::start();
+    for wrong in [&["submit", "--in-flight", "4", "--connections", "0"][..], &["read", "--total", "5"]] {
         let (code, said) = Process::output(&cluster, &[&["bench"], wrong].concat());
         assert_eq!(code, Some(2), "{wrong:?}: {said}");
     }

@@ -1,6 +1,6 @@
 //! One closed loop's hands: sends a request, follows the leader, repeats under the same key until there is an answer.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::{context::Context, failure::Failure};
 use crate::{
     api::{ErrorBody, ErrorEnvelope},
-    client::{Call, ClientError, Lane, LaneRequest, Method},
+    client::{Call, ClientError, Lane, LaneRequest, Method, SharedAnswer, SharedLane},
 };
 
 /// The cluster under load: its members, and who leads as far as is known.
@@ -80,15 +80,27 @@ pub enum Whom {
 }
 
 /// How a loop asks.
-#[derive(Clone, Copy, Debug)]
 pub struct Manner {
     pub whom: Whom,
     pub keys: bool,
     pub local: bool,
     /// One attempt's time.
     pub attempt: Duration,
-    /// Its requests go over so many connections, one after the other.
-    pub connections: usize,
+    pub lanes: Lanes,
+}
+
+/// What a loop's requests go over.
+pub enum Lanes {
+    /// Connections of its own, one after the other.
+    Own(Vec<Option<Lane>>),
+    /// One for several loops.
+    Shared(Rc<RefCell<Option<SharedLane>>>),
+}
+
+impl Lanes {
+    pub fn own(count: usize) -> Self {
+        Self::Own((0..count.max(1)).map(|_| None).collect())
+    }
 }
 
 pub struct Driver<'a> {
@@ -98,8 +110,8 @@ pub struct Driver<'a> {
     keys: Option<(String, u64)>,
     local: bool,
     attempt: Duration,
-    lanes: Vec<Option<Lane>>,
-    /// Which of the lanes has the request.
+    lanes: Lanes,
+    /// Which of its own lanes has the request.
     turn: usize,
     pub repeats: u64,
 }
@@ -120,9 +132,8 @@ enum Attempt {
 
 impl<'a> Driver<'a> {
     pub fn new(target: &'a Target, manner: Manner) -> Self {
-        let Manner { whom, keys, local, attempt, connections } = manner;
+        let Manner { whom, keys, local, attempt, lanes } = manner;
         let keys = keys.then(|| (format!("bench-{:016x}", rand::random::<u64>()), 0));
-        let lanes = (0..connections.max(1)).map(|_| None).collect();
         Self { target, whom, keys, local, attempt, lanes, turn: 0, repeats: 0 }
     }
 
@@ -146,7 +157,7 @@ impl<'a> Driver<'a> {
         body: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         let give_up = Instant::now() + PATIENCE;
-        self.turn = (self.turn + 1) % self.lanes.len();
+        self.turn = self.turn.wrapping_add(1);
         loop {
             let timeout_ms = self.attempt.as_millis() as u64;
             let request = LaneRequest { method, path, key, local: self.local, timeout_ms, body };
@@ -165,11 +176,22 @@ impl<'a> Driver<'a> {
         match tokio::time::timeout(self.attempt, self.exchange(request)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(_)) | Err(_) => {
-                let node = self.lanes[self.turn].take().map_or_else(|| self.node(), |lane| lane.node().to_owned());
+                let node = self.leave().unwrap_or_else(|| self.node());
                 self.target.suspect(&node);
                 tokio::time::sleep(PAUSE).await;
                 Attempt::Again
             }
+        }
+    }
+
+    /// Gives up the connection of this turn. To whom it was.
+    fn leave(&mut self) -> Option<String> {
+        match &mut self.lanes {
+            Lanes::Own(lanes) => {
+                let count = lanes.len();
+                lanes[self.turn % count].take().map(|lane| lane.node().to_owned())
+            }
+            Lanes::Shared(lane) => lane.borrow_mut().take().map(|lane| lane.node().to_owned()),
         }
     }
 
@@ -181,23 +203,43 @@ impl<'a> Driver<'a> {
     }
 
     async fn exchange(&mut self, request: LaneRequest<'_>) -> std::io::Result<Attempt> {
-        if self.lanes[self.turn].is_none() {
-            self.lanes[self.turn] = Some(Lane::connect(&self.node()).await?);
-        }
-        let lane = self.lanes[self.turn].as_mut().expect("connected above");
-        let answer = lane.exchange(request).await?;
+        let node = self.node();
+        let answer = match &mut self.lanes {
+            Lanes::Own(lanes) => {
+                let count = lanes.len();
+                let lane = &mut lanes[self.turn % count];
+                let lane = match lane {
+                    Some(lane) => lane,
+                    None => lane.insert(Lane::connect(&node).await?),
+                };
+                let answer = lane.exchange(request).await?;
+                SharedAnswer { status: answer.status, leader: answer.leader, body: answer.body.to_vec() }
+            }
+            Lanes::Shared(shared) => shared_lane(shared, &node).await?.exchange(request).await?,
+        };
         if let (307, Some(leader)) = (answer.status, answer.leader) {
             self.target.leads(leader);
-            self.lanes[self.turn] = None;
+            self.leave();
             return Ok(Attempt::Again);
         }
         if answer.status < 300 {
-            return Ok(Attempt::Answer(answer.body.to_vec()));
+            return Ok(Attempt::Answer(answer.body));
         }
-        let error = serde_json::from_slice::<ErrorEnvelope>(answer.body).map_err(std::io::Error::other)?.error;
+        let error = serde_json::from_slice::<ErrorEnvelope>(&answer.body).map_err(std::io::Error::other)?.error;
         match &*error.code {
             "no_leader" | "timeout" | "outcome_unknown" | "busy" => Err(std::io::Error::other(error.code)),
             _ => Ok(Attempt::Refused(error)),
         }
     }
+}
+
+/// Made by whoever needs it first.
+async fn shared_lane(shared: &RefCell<Option<SharedLane>>, node: &str) -> std::io::Result<SharedLane> {
+    let usable = || shared.borrow().clone().filter(|lane| !lane.is_broken());
+    if let Some(lane) = usable() {
+        return Ok(lane);
+    }
+    let made = SharedLane::connect(node).await?;
+    // Another may have been quicker.
+    Ok(usable().unwrap_or_else(|| shared.borrow_mut().insert(made).clone()))
 }

@@ -4,13 +4,13 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
     super::{failure::Failure, submit::accepted},
     LoadArgs,
-    driver::{Driver, Manner, Target, Whom},
+    driver::{Driver, Lanes, Manner, Target, Whom},
     samples::{Pulse, Samples, Window},
     stage::Stage,
 };
@@ -63,9 +63,14 @@ impl Run<'_> {
     /// All loops until the window has closed, or the pulse is stopped.
     pub async fn go(self, in_flight: usize) -> Result<Samples, Failure> {
         let before = cpu_time();
-        let connections = self.load.connections.unwrap_or(in_flight).div_ceil(in_flight);
+        let connections = self.load.connections.unwrap_or(in_flight);
+        let shared: Vec<_> = (0..connections.min(in_flight)).map(|_| Rc::default()).collect();
+        let lanes = |number: usize| match connections < in_flight {
+            true => Lanes::Shared(Rc::clone(&shared[number % connections])),
+            false => Lanes::own(connections.div_ceil(in_flight)),
+        };
         let mut loops: FuturesUnordered<_> =
-            (0..in_flight).map(|number| Loop::new(self, number, connections).run()).collect();
+            (0..in_flight).map(|number| Loop::new(self, number, lanes(number)).run()).collect();
         let mut samples = Samples::default();
         while let Some(ended) = loops.next().await {
             samples.merge(ended?);
@@ -100,14 +105,14 @@ struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    fn new(run: Run<'a>, number: usize, connections: usize) -> Self {
+    fn new(run: Run<'a>, number: usize, lanes: Lanes) -> Self {
         let batch = u64::from(run.load.batch);
         let manner = Manner {
             whom: run.mode.whom(number),
             keys: !run.load.without_keys,
             local: run.stage.local,
             attempt: run.attempt,
-            connections,
+            lanes,
         };
         Self {
             run,
