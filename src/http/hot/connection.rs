@@ -153,7 +153,8 @@ impl Connection {
         now.is_some()
     }
 
-    fn send(&mut self, task: &mut Task<'_>) -> io::Result<()> {
+    /// Whether any bytes went.
+    fn send(&mut self, task: &mut Task<'_>) -> io::Result<bool> {
         let mut unsent = std::mem::take(&mut self.unsent);
         let mut sent = 0;
         while sent < unsent.len()
@@ -168,7 +169,7 @@ impl Connection {
             unsent.drain(..sent);
             self.unsent = unsent;
         }
-        Ok(())
+        Ok(sent > 0)
     }
 
     /// Reads once, and begins what is whole then. Whether anything came; an error when the client is gone.
@@ -258,11 +259,12 @@ impl Connection {
     fn move_on(&mut self, task: &mut Task<'_>) -> io::Result<()> {
         loop {
             let answered = self.answer(task);
-            if answered && !self.kept.is_empty() {
+            let sent = self.send(task)?;
+            if (answered || sent) && !self.kept.is_empty() {
                 self.begin_kept(task);
             }
-            self.send(task)?;
-            if !self.read(task)? && !answered {
+            let arrived = self.read(task)?;
+            if !(answered || sent || arrived) {
                 return Ok(());
             }
         }

@@ -142,6 +142,20 @@ async fn answers_are_those_that_hyper_the_guard_and_the_router_give() {
     stage.end().await;
 }
 
+/// Fifteen megabytes of answers, more than all buffers on the way hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_reads_late_gets_all_its_answers() {
+    let stage = Stage::formed(1).await;
+    let mut wire = Wire::to(&stage, 0).await;
+    let refused = vec!["{}"; 100].join(",");
+    let count = 1000;
+    wire.send(&request("/v1/jobs", "", &format!(r#"{{"jobs": [{refused}]}}"#)).repeat(count)).await;
+    for _ in 0..count {
+        assert_eq!(wire.ok().await["results"].as_array().map(Vec::len), Some(100));
+    }
+    stage.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn request_may_come_in_pieces() {
     let stage = Stage::formed(1).await;
