@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::Clocks,
     ids::{Index, JobId, Stamp},
-    job::{Hold, Job, More, Op, Shape, Spec, When},
+    intern::Interner,
+    job::{Hold, Job, More, Needs, Op, Policy, Shape, Spec, When},
 };
 
 /// The entry that a job came with. It stands beside its spec.
@@ -23,6 +24,11 @@ impl Birth {
     /// Stored jobs are read by this. Where it comes to give something else it must go on giving the same for those that are stored,
     /// or members of two versions would differ.
     pub fn of(self, id: JobId, spec: &Spec) -> Job {
+        self.alike(id, spec, &Alike::of(spec))
+    }
+
+    /// The same, with what it shares with others made already.
+    pub fn alike(self, id: JobId, spec: &Spec, alike: &Alike) -> Job {
         let wall = self.clocks.wall;
         let ops = spec.ops.iter().map(|op| {
             let priority = op.priority.or(spec.priority).unwrap_or_default();
@@ -30,8 +36,8 @@ impl Birth {
         });
         Job {
             id,
-            shape: Arc::new(shape(spec)),
-            policy: Arc::new(spec.policy.clone()),
+            shape: Arc::clone(&alike.shape),
+            policy: Arc::clone(&alike.policy),
             hold: self.hold(spec.when),
             ops: ops.collect(),
             received_at: wall,
@@ -60,7 +66,38 @@ fn more(spec: &Spec) -> Option<Box<More>> {
     Some(Box::new(More { unique: Some(unique), ..More::default() }))
 }
 
-pub fn shape(spec: &Spec) -> Shape {
+/// What of a spec many jobs say alike, and what it makes of them.
+#[derive(Clone, Debug)]
+pub struct Alike {
+    limits: Vec<(Arc<str>, Option<u32>)>,
+    needs: Option<Needs>,
+    pub shape: Arc<Shape>,
+    pub policy: Arc<Policy>,
+}
+
+impl Alike {
+    pub fn of(spec: &Spec) -> Self {
+        let (shape, policy) = (Arc::new(shape(spec)), Arc::new(spec.policy.clone()));
+        Self { limits: spec.limits.clone(), needs: spec.needs, shape, policy }
+    }
+
+    /// The same, with the copies that live jobs have.
+    pub fn shared(self, shapes: &Interner<Shape>, policies: &Interner<Policy>) -> Self {
+        let shape = shapes.find(&self.shape).unwrap_or(&self.shape).clone();
+        let policy = policies.find(&self.policy).unwrap_or(&self.policy).clone();
+        Self { shape, policy, ..self }
+    }
+
+    /// Whether this spec says just that.
+    pub fn is_of(&self, spec: &Spec) -> bool {
+        self.shape.queue == spec.queue
+            && self.limits == spec.limits
+            && self.needs == spec.needs
+            && *self.policy == spec.policy
+    }
+}
+
+fn shape(spec: &Spec) -> Shape {
     Shape {
         queue: spec.queue.clone(),
         limits: spec.limits.iter().map(|(name, _)| name.clone()).collect(),

@@ -12,6 +12,7 @@ use super::{
     ids::{ClusterMs, Index, JobId, LeaseId, Priority, WallMs},
     job::{Json, Office, Spec},
     schedule::{Missed, Next, Overlap, Timing},
+    text,
 };
 
 /// One Raft log entry's worth of work.
@@ -34,6 +35,7 @@ pub struct Clocks {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Who asked; keys are per principal.
+    #[serde(deserialize_with = "text::shared")]
     pub principal: Arc<str>,
     pub key: Option<Key>,
     pub command: Command,
@@ -42,6 +44,7 @@ pub struct Request {
 /// An idempotency key `NAME/N` (design 2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
+    #[serde(deserialize_with = "text::shared")]
     pub name: Arc<str>,
     pub number: u64,
     /// Digest of method, path and body: the same key with another body is a conflict.

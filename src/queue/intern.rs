@@ -3,19 +3,27 @@
 //! Counts uses itself instead of asking the `Arc`: rows on their way to disk hold clones too, and would keep a value that
 //! no live job uses any more.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Debug)]
 pub struct Interner<T: ?Sized + Ord> {
-    known: BTreeMap<Arc<T>, u64>,
+    known: BTreeMap<Arc<T>, Known<T>>,
+}
+
+#[derive(Debug)]
+struct Known<T: ?Sized> {
+    /// The key once more: a map does not give it out together with what can be changed.
+    value: Arc<T>,
+    uses: u64,
 }
 
 impl<T: ?Sized + Ord> Clone for Interner<T> {
     fn clone(&self) -> Self {
-        Self { known: self.known.clone() }
+        let known = self.known.values().map(|Known { value, uses }| {
+            let known = Known { value: Arc::clone(value), uses: *uses };
+            (Arc::clone(value), known)
+        });
+        Self { known: known.collect() }
     }
 }
 
@@ -26,25 +34,28 @@ impl<T: ?Sized + Ord> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Ord> Interner<T> {
-    /// The shared copy of `value`, with one more use.
-    pub fn share(&mut self, value: &Arc<T>) -> Arc<T> {
-        match self.known.entry(value.clone()) {
-            Entry::Occupied(mut known) => {
-                *known.get_mut() += 1;
-                known.key().clone()
-            }
-            Entry::Vacant(new) => {
-                new.insert(1);
-                value.clone()
-            }
+    /// Makes `value` the shared copy, with one more use.
+    pub fn share(&mut self, value: &mut Arc<T>) {
+        let Some(known) = self.known.get_mut(&**value) else {
+            self.known.insert(Arc::clone(value), Known { value: Arc::clone(value), uses: 1 });
+            return;
+        };
+        known.uses += 1;
+        if !Arc::ptr_eq(&known.value, value) {
+            *value = Arc::clone(&known.value);
         }
+    }
+
+    /// The shared copy of a value.
+    pub fn find(&self, value: &T) -> Option<&Arc<T>> {
+        self.known.get(value).map(|known| &known.value)
     }
 
     /// One use less; the last one lets it go.
     pub fn release(&mut self, value: &Arc<T>) {
-        let uses = self.known.get_mut(value).expect("what is released was shared before");
-        *uses -= 1;
-        if *uses == 0 {
+        let known = self.known.get_mut(value).expect("what is released was shared before");
+        known.uses -= 1;
+        if known.uses == 0 {
             self.known.remove(value);
         }
     }
@@ -56,7 +67,7 @@ impl<T: ?Sized + Ord> Interner<T> {
 
     /// What is shared, and how often.
     pub fn uses(&self) -> impl Iterator<Item = (&Arc<T>, &u64)> {
-        self.known.iter()
+        self.known.values().map(|known| (&known.value, &known.uses))
     }
 
     pub fn contains(&self, value: &T) -> bool {

@@ -7,7 +7,7 @@
 //! A million live jobs should cost 300 bytes each, indexes included. So a job that nobody has touched yet is two
 //! allocations: what comes with running ([`Runs`], [`Lease`]) or is seldom asked for ([`More`]) is boxed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +184,7 @@ pub struct Dep {
 
 /// What claims look at. Jobs of one shape stand in one ordered set, so a claim costs the number of shapes (design 2.2).
 /// The kind is not here: it is the current op's, and joins the shape in the order's key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     pub queue: Arc<str>,
     pub limits: BTreeSet<Arc<str>>,
@@ -196,6 +196,26 @@ pub struct Shape {
     /// Raised after failures for want of memory or time.
     pub ram_floor_mb: u64,
     pub time_floor_s: u64,
+}
+
+/// Live jobs share their shapes, so most are compared with themselves.
+impl Ord for Shape {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if std::ptr::eq(self, other) { Ordering::Equal } else { self.said().cmp(&other.said()) }
+    }
+}
+
+impl PartialOrd for Shape {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Shape {
+    fn said(&self) -> impl Ord {
+        let Self { queue, limits, needs, needs_override, resource_group, ram_floor_mb, time_floor_s } = self;
+        (queue, limits, needs, needs_override, resource_group, ram_floor_mb, time_floor_s)
+    }
 }
 
 /// A job's status as users see it, computed from its ops (design 2).

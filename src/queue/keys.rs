@@ -64,7 +64,7 @@ impl Keys {
             };
             let ahead = lags.then(|| kept_beyond(rows, &principal, &name, highest)).flatten();
             let known = Known { highest: ahead.unwrap_or(highest), used, stored: highest, lags };
-            keys.set(&principal, &name, known);
+            keys.insert(&principal, &name, known);
             true
         });
         keys
@@ -74,22 +74,26 @@ impl Keys {
         self.names.get(principal)?.get(name).copied()
     }
 
-    fn set(&mut self, principal: &Principal, name: &Name, known: Known) {
-        let names = match self.names.get_mut(principal) {
-            Some(names) => names,
-            None => self.names.entry(principal.clone()).or_default(),
-        };
-        let before = match names.get_mut(name) {
-            Some(slot) => Some(std::mem::replace(slot, known).used),
-            None => names.insert(name.clone(), known).map(|before| before.used),
-        };
-        if before == Some(known.used) {
-            return;
-        }
-        if let Some(used) = before {
-            self.by_use.remove(&(used, principal.clone(), name.clone()));
-        }
+    fn insert(&mut self, principal: &Principal, name: &Name, known: Known) {
         self.by_use.insert((known.used, principal.clone(), name.clone()));
+        self.names.entry(principal.clone()).or_default().insert(name.clone(), known);
+    }
+
+    /// Notes one more use of a name; gives what its row is to say, if that must be written.
+    fn note(&mut self, principal: &Principal, name: &Name, number: u64, used: ClusterMs) -> Option<Row> {
+        let Some(known) = self.names.get_mut(principal).and_then(|names| names.get_mut(name)) else {
+            let known = Known { highest: number, used, stored: number, lags: false };
+            self.insert(principal, name, known);
+            return Some(known.row());
+        };
+        let before = *known;
+        let (after, is_stale) = before.seen(number, used);
+        *known = after;
+        if before.used != used {
+            self.by_use.remove(&(before.used, principal.clone(), name.clone()));
+            self.by_use.insert((used, principal.clone(), name.clone()));
+        }
+        is_stale.then(|| after.row())
     }
 
     fn remove(&mut self, used: ClusterMs, principal: &Principal, name: &Name) {
@@ -168,15 +172,9 @@ pub fn keep(step: &mut Step, key: &Key, answer: &Answer) {
 /// The name is in use: it is kept from now on for another quarter of an hour. A repeat is a use like the first time, else
 /// a client that repeats for longer than that would see its request take effect again.
 pub fn note_use(step: &mut Step, key: &Key) {
-    let principal = step.principal.clone();
     let used = ClusterMs(step.now().0.checked_next_multiple_of(USE_STEP_MS).unwrap_or(u64::MAX));
-    let (known, is_stale) = match step.state.keys.known(&principal, &key.name) {
-        None => (Known { highest: key.number, used, stored: key.number, lags: false }, true),
-        Some(before) => before.seen(key.number, used),
-    };
-    step.state.keys.set(&principal, &key.name, known);
-    if is_stale {
-        step.state.changes.put(RowKey::KeyName(principal, key.name.clone()), known.row());
+    if let Some(row) = step.state.keys.note(&step.principal, &key.name, key.number, used) {
+        step.state.changes.put(RowKey::KeyName(step.principal.clone(), key.name.clone()), row);
     }
 }
 

@@ -65,6 +65,7 @@ mod ops;
 mod overlay;
 pub mod span;
 mod step;
+mod text;
 mod waits;
 
 pub mod applied;

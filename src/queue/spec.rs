@@ -1,11 +1,14 @@
 //! What a submitter asks for: strings and JSON of any size, written once as a row and never held in memory.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{JobId, Priority, WallMs};
+use super::{
+    ids::{JobId, Priority, WallMs},
+    text,
+};
 
 /// JSON text as the client gave it. The core passes it through and never looks inside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,7 +52,7 @@ pub enum OnFailure {
 }
 
 /// How a job behaves in time and failure. Shared between the jobs that say the same: most say nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     pub on_failure: OnFailure,
     pub rerun_on_loss: bool,
@@ -91,6 +94,28 @@ impl Policy {
     }
 }
 
+/// Live jobs share their policies, so most are compared with themselves.
+impl Ord for Policy {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if std::ptr::eq(self, other) { Ordering::Equal } else { self.said().cmp(&other.said()) }
+    }
+}
+
+impl PartialOrd for Policy {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Policy {
+    fn said(&self) -> impl Ord {
+        let Self { on_failure, rerun_on_loss, retries, lost_limit, backoff_base_ms, backoff_cap_ms, .. } = self;
+        let Self { no_retry_after_ms, lease_ms, needs_override, resource_group, .. } = self;
+        let counts = (on_failure, rerun_on_loss, retries, lost_limit, needs_override, resource_group);
+        (counts, backoff_base_ms, backoff_cap_ms, no_retry_after_ms, lease_ms)
+    }
+}
+
 /// Which job an op waits for, as the submitter names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobRef {
@@ -125,6 +150,7 @@ pub struct Depends {
 /// One op as submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpSpec {
+    #[serde(deserialize_with = "text::shared")]
     pub kind: Arc<str>,
     pub payload: Payload,
     /// `None`: the job's.
@@ -155,6 +181,7 @@ pub struct Reason {
 /// [`super::limits`]'.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
+    #[serde(deserialize_with = "text::shared")]
     pub queue: Arc<str>,
     pub name: Option<Box<str>>,
     pub groups: BTreeSet<Arc<str>>,

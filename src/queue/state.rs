@@ -11,13 +11,14 @@ use std::{
 
 use super::{
     applied::{Answer, Applied, NextDeadline, Position},
+    birth::Alike,
     command::{Command, Entry, Request},
     fresh,
     granted::Grants,
     history::History,
     ids::{ClusterMs, Index, JobId},
     intern::Interner,
-    job::{Job, Needs, Policy, Shape},
+    job::{Job, Needs, Policy, Shape, Spec},
     keys::{self, Keys},
     live,
     needs::{self, Learned},
@@ -93,7 +94,7 @@ impl State {
         fresh::store(&mut self.fresh, &mut self.changes);
         self.store_granted();
         self.totals.store(&mut self.changes);
-        self.changes.put(RowKey::Counters, Row::Counters(self.counters));
+        self.changes.put(RowKey::Counters, Row::Counters(Box::new(self.counters)));
         std::mem::take(&mut self.changes)
     }
 
@@ -136,7 +137,7 @@ impl State {
     pub fn load(rows: &dyn Rows) -> Self {
         let mut state = State::default();
         if let Some(Row::Counters(counters)) = rows.get(&RowKey::Counters) {
-            state.counters = counters;
+            state.counters = *counters;
         }
         state.load_settings(rows);
         (state.fresh, state.granted) = live::load(rows, |job| state.adopt(job));
@@ -153,7 +154,7 @@ impl State {
 
     fn load_settings(&mut self, rows: &dyn Rows) {
         if let Some(Row::Drain(drain)) = rows.get(&RowKey::Drain) {
-            self.drain = drain;
+            self.drain = *drain;
         }
         if let Some(Row::Pool(pool)) = rows.get(&RowKey::Pool) {
             self.pool = pool;
@@ -210,11 +211,16 @@ impl State {
 
 impl Shared {
     pub fn adopt(&mut self, job: &mut Job) {
-        job.shape = self.shapes.share(&job.shape);
-        job.policy = self.policies.share(&job.policy);
+        self.shapes.share(&mut job.shape);
+        self.policies.share(&mut job.policy);
         for op in &mut job.ops {
-            op.kind = self.words.share(&op.kind);
+            self.words.share(&mut op.kind);
         }
+    }
+
+    /// What a job of this spec shares with others.
+    pub fn alike(&self, spec: &Spec) -> Alike {
+        Alike::of(spec).shared(&self.shapes, &self.policies)
     }
 
     pub fn release(&mut self, job: &Job) {

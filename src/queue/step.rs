@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     applied::{Effect, JobBrief, Position},
-    birth::Birth,
+    birth::{Alike, Birth},
     command::{Clocks, Entry},
     fresh,
     ids::{ClusterMs, Index, JobId, LeaseId, WallMs},
@@ -30,6 +30,8 @@ pub struct Step<'a> {
     pub principal: Arc<str>,
     /// How many dependents this entry may still wake.
     pub wakes_left: usize,
+    /// Of the job that came last: the next one mostly says the same.
+    pub last: Option<Arc<Alike>>,
     effects: Vec<Effect>,
     /// Queues in which a claim may now find something.
     ready: BTreeSet<Arc<str>>,
@@ -92,6 +94,7 @@ impl<'a> Step<'a> {
             office: entry.office,
             principal: Arc::from(""),
             wakes_left: limits::WAKES_PIECE,
+            last: None,
             effects: Vec::new(),
             ready: BTreeSet::new(),
         };
@@ -171,7 +174,7 @@ impl<'a> Step<'a> {
         (job.version, job.changed_at) = (self.index, self.clocks.wall);
         if !Arc::ptr_eq(&job.shape, &shape) {
             self.state.shared.shapes.release(&shape);
-            job.shape = self.state.shared.shapes.share(&job.shape);
+            self.state.shared.shapes.share(&mut job.shape);
         }
         if held && job.lease().is_none() {
             let waiting = job.shape.limits.iter().flat_map(|limit| self.state.order.waiting_for(limit));

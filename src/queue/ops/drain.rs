@@ -17,7 +17,7 @@ pub fn drain(step: &mut Step, drained: bool, reason: Option<&str>) -> Answer {
     if drained != step.state.drain.drained {
         let (by, since) = ((&*step.principal).into(), Some(step.wall()));
         step.state.drain = Drain { drained, reason: reason.map(Into::into), by, since };
-        step.state.changes.put(RowKey::Drain, Row::Drain(step.state.drain.clone()));
+        step.state.changes.put(RowKey::Drain, Row::Drain(Box::new(step.state.drain.clone())));
         step.emit(Effect::SettingsChanged);
     }
     Answer::Drain(step.state.drain.clone())

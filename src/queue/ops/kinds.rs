@@ -17,15 +17,18 @@ use crate::queue::{
 #[derive(Default)]
 pub struct Kinds {
     queues: BTreeSet<Arc<str>>,
-    shapes: BTreeSet<Shape>,
+    shapes: BTreeSet<Arc<Shape>>,
     limits: BTreeSet<Arc<str>>,
     resource_groups: BTreeSet<Arc<str>>,
 }
 
 impl Kinds {
     /// Adds what one more member brings, or says what there are too many of already.
-    pub fn add(&mut self, state: &State, spec: &Spec, shape: Shape) -> Result<(), Refusal> {
+    pub fn add(&mut self, state: &State, spec: &Spec, shape: &Arc<Shape>) -> Result<(), Refusal> {
         let brought = Self::brought(state, spec, shape);
+        if brought.is_empty() {
+            return Ok(());
+        }
         let (known, max) = (state.order.queues().len(), limits::QUEUES_MAX);
         Room { known, max, advice: "queues already; use those, or wait until one is empty" }
             .check(&self.queues, &brought.queues)?;
@@ -41,7 +44,7 @@ impl Kinds {
         Ok(())
     }
 
-    fn brought(state: &State, spec: &Spec, shape: Shape) -> Self {
+    fn brought(state: &State, spec: &Spec, shape: &Arc<Shape>) -> Self {
         let mut brought = Self::default();
         if state.order.lane(&spec.queue).is_none() {
             brought.queues.insert(spec.queue.clone());
@@ -50,10 +53,15 @@ impl Kinds {
         brought.limits.extend(ceilings.map(|(name, _)| name.clone()));
         let group = shape.resource_group.iter().filter(|group| !state.learned.contains_key(*group));
         brought.resource_groups.extend(group.cloned());
-        if !state.shared.shapes.contains(&shape) {
-            brought.shapes.insert(shape);
+        if !state.shared.shapes.contains(shape) {
+            brought.shapes.insert(Arc::clone(shape));
         }
         brought
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { queues, shapes, limits, resource_groups } = self;
+        queues.is_empty() && shapes.is_empty() && limits.is_empty() && resource_groups.is_empty()
     }
 
     fn extend(&mut self, brought: Self) {

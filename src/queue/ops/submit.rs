@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::queue::{
     applied::{Answer, Submitted},
     attempt,
-    birth::shape,
+    birth::Alike,
     ids::JobId,
     job::{Dep, JobRef, Spec},
     limits,
@@ -34,7 +34,7 @@ pub fn submit(step: &mut Step, jobs: &[Member], atomic: bool) -> Answer {
 /// What a member of a batch will become.
 #[derive(Clone, Debug)]
 enum Plan {
-    New(Arc<Spec>, Vec<Target>),
+    New(Arc<Spec>, Vec<Target>, Arc<Alike>),
     /// Its unique key is a live job's.
     Existing(Arc<Spec>, JobId),
     /// Its unique key is that of an earlier member.
@@ -54,7 +54,8 @@ pub fn submit_batch(step: &mut Step, jobs: &[Member], atomic: bool) -> Vec<Resul
 
 fn plan(step: &Step, jobs: &[Member]) -> Plans {
     let links = depend::resolve(step, jobs);
-    let mut planner = Planner { step, new: 0, unique: BTreeMap::new(), kinds: Kinds::default() };
+    let last = step.last.clone();
+    let mut planner = Planner { step, new: 0, unique: BTreeMap::new(), kinds: Kinds::default(), last };
     let mut plans = Plans::with_capacity(jobs.len());
     for (at, (job, link)) in jobs.iter().zip(links).enumerate() {
         let plan = link.and_then(|targets| planner.plan(at, job.as_ref().map_err(Refusal::clone)?, targets));
@@ -83,7 +84,7 @@ fn refuse_circles_of_twins(jobs: &[Member], plans: &mut Plans) {
 fn link(plan: &Result<Plan, Refusal>) -> Result<Vec<Target>, Refusal> {
     match plan {
         Err(refusal) => Err(refusal.clone()),
-        Ok(Plan::New(_, targets)) => Ok(targets.clone()),
+        Ok(Plan::New(_, targets, _)) => Ok(targets.clone()),
         Ok(Plan::Existing(..)) => Ok(Vec::new()),
         Ok(Plan::Same(_, earlier)) => Ok(vec![Target::Member(*earlier)]),
     }
@@ -118,6 +119,8 @@ struct Planner<'a, 's> {
     /// Unique keys of members planned so far.
     unique: BTreeMap<&'a str, usize>,
     kinds: Kinds,
+    /// Of the member planned last, at first of the job that came last.
+    last: Option<Arc<Alike>>,
 }
 
 impl<'a> Planner<'a, '_> {
@@ -131,27 +134,35 @@ impl<'a> Planner<'a, '_> {
                 return Ok(Plan::Same(spec.clone(), *earlier));
             }
         }
-        self.check_room(spec)?;
+        let alike = self.alike(spec);
+        self.check_room(spec, &alike)?;
         self.new += 1;
         if let Some(unique) = &spec.unique {
             self.unique.insert(unique, at);
         }
-        Ok(Plan::New(spec.clone(), targets))
+        Ok(Plan::New(spec.clone(), targets, alike))
     }
 
-    fn check_room(&mut self, spec: &Spec) -> Result<(), Refusal> {
+    fn alike(&mut self, spec: &Spec) -> Arc<Alike> {
+        let last = self.last.take().filter(|last| last.is_of(spec));
+        let alike = last.unwrap_or_else(|| Arc::new(self.step.state.shared.alike(spec)));
+        self.last = Some(Arc::clone(&alike));
+        alike
+    }
+
+    fn check_room(&mut self, spec: &Spec, alike: &Alike) -> Result<(), Refusal> {
         let state = &self.step.state;
         let max = state.settings.live_jobs_max;
         if state.live.len() as u64 + self.new >= max {
             return Err(Refusal::QueueFull { limit: max });
         }
-        self.kinds.add(state, spec, shape(spec))
+        self.kinds.add(state, spec, &alike.shape)
     }
 }
 
 /// Whether a job of this spec would find room for its queue, shape and groups.
 pub fn check_room_for(step: &Step, spec: &Spec) -> Result<(), Refusal> {
-    Kinds::default().add(step.state, spec, shape(spec))
+    Kinds::default().add(step.state, spec, &step.state.shared.alike(spec).shape)
 }
 
 fn carry_out(step: &mut Step, plans: Plans) -> Vec<Result<Submitted, Refusal>> {
@@ -160,9 +171,9 @@ fn carry_out(step: &mut Step, plans: Plans) -> Vec<Result<Submitted, Refusal>> {
     for plan in plans {
         let result = match plan {
             Err(refusal) => Err(refusal),
-            Ok(Plan::New(spec, targets)) => {
+            Ok(Plan::New(spec, targets, alike)) => {
                 let on: Vec<JobId> = targets.iter().map(|target| target.id(&ids)).collect();
-                Ok(Submitted { id: create(step, spec, &on), existed: false })
+                Ok(Submitted { id: create(step, spec, alike, &on), existed: false })
             }
             Ok(Plan::Existing(spec, id)) => Ok(join(step, &spec, id)),
             Ok(Plan::Same(spec, earlier)) => results[earlier].clone().map(|first| join(step, &spec, first.id)),
@@ -232,7 +243,7 @@ fn weigh(step: &mut Step, id: JobId, spec_bytes: usize) {
     step.state.changes.put(RowKey::Ended(id), ended.into());
 }
 
-fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
+fn create(step: &mut Step, spec: Arc<Spec>, alike: Arc<Alike>, on: &[JobId]) -> JobId {
     let id = step.next_job_id();
     let spec = depend::with_ids(signed(spec, &step.principal), on);
     kinds::create(step, &spec);
@@ -243,7 +254,8 @@ fn create(step: &mut Step, spec: Arc<Spec>, on: &[JobId]) -> JobId {
         step.state.changes.put(RowKey::Group(group.clone(), id), Row::Mark);
     }
     let birth = step.birth();
-    let mut job = birth.of(id, &spec);
+    let mut job = birth.alike(id, &spec, &alike);
+    step.last = Some(alike);
     let deps = deps(step, &spec);
     if !deps.is_empty() {
         job.more_mut().waits = true;

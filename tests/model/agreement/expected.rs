@@ -28,7 +28,7 @@ pub fn expected(model: &Model) -> Expected<'_> {
     expect_names(&mut rows, model);
     expect_settings(&mut rows, model);
     expect_schedules(&mut rows, model);
-    rows.insert(RowKey::Counters, Mine::Exactly(Row::Counters(counters(model))));
+    rows.insert(RowKey::Counters, Mine::Exactly(Row::Counters(Box::new(counters(model)))));
     rows.insert(RowKey::LookAgain, Mine::Perhaps);
     for (id, status) in &model.ended {
         let is_needed = model.waits_for(*id, &[]).is_some();
@@ -143,7 +143,7 @@ fn expect_names<'a>(rows: &mut Expected<'a>, model: &'a Model) {
 fn expect_settings(rows: &mut Expected<'_>, model: &Model) {
     rows.insert(RowKey::Settings, Mine::Unless(Row::Settings(model.settings.clone())));
     rows.insert(RowKey::Pool, Mine::Unless(Row::Pool(model.pool.clone())));
-    rows.insert(RowKey::Drain, Mine::Unless(Row::Drain(model.drain.clone())));
+    rows.insert(RowKey::Drain, Mine::Unless(Row::Drain(Box::new(model.drain.clone()))));
     rows.extend(model.paused.iter().map(|queue| (RowKey::Paused(queue.clone()), Mine::Exactly(Row::Mark))));
     rows.extend(model.limits.iter().map(|(name, max)| (RowKey::Limit(name.clone()), Mine::Exactly(Row::Limit(*max)))));
     for (id, known) in &model.workers {

@@ -6,7 +6,7 @@ use raftq::queue::{
     applied::Answer,
     job::{Attempt, LogLine, OpResult, Reason, Spec},
     rows::{KeyName, KeySlot, Row, RowKey},
-    settings::{Drain, Pool, Settings},
+    settings::{Pool, Settings},
 };
 
 use super::{
@@ -97,7 +97,7 @@ impl Mine<'_> {
 /// What is not stored is as it was from the beginning.
 fn default(key: &RowKey) -> Option<Row> {
     match key {
-        RowKey::Drain => Some(Row::Drain(Drain::default())),
+        RowKey::Drain => Some(Row::Drain(Box::default())),
         RowKey::Pool => Some(Row::Pool(Pool::default())),
         RowKey::Settings => Some(Row::Settings(Settings::default())),
         _ => None,
