@@ -36,12 +36,13 @@ impl KeyBytes {
     }
 
     pub fn text(mut self, value: &str) -> Self {
-        for (at, part) in value.split('\0').enumerate() {
-            if at > 0 {
-                self.0.extend_from_slice(&[0, 0xff]);
-            }
-            self.0.extend_from_slice(part.as_bytes());
+        let mut rest = value.as_bytes();
+        while let Some(at) = rest.iter().position(|&byte| byte == 0) {
+            self.0.extend_from_slice(&rest[..at]);
+            self.0.extend_from_slice(&[0, 0xff]);
+            rest = &rest[at + 1..];
         }
+        self.0.extend_from_slice(rest);
         self.0.extend_from_slice(&[0, 0]);
         self
     }

@@ -44,8 +44,15 @@ impl StoreKind {
 
 /// The options of a store's family.
 pub(super) fn of_family(options: &Options, family: Family) -> Options {
-    let Some(run_bytes) = family.run_bytes else { return options.clone() };
-    with(options, &format!("memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.{run_bytes}"))
+    let mut options = options.clone();
+    if let Some(run_bytes) = family.run_bytes {
+        options =
+            with(&options, &format!("memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.{run_bytes}"));
+    }
+    if !family.filtered {
+        options = with(&options, "block_based_table_factory={filter_policy=nullptr}");
+    }
+    options
 }
 
 /// For options that the library has no call of its own for.

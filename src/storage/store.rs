@@ -24,6 +24,8 @@ pub struct Family {
     pub name: &'static str,
     /// How many first bytes of a key tell one growing run of keys from another; none where keys come in one order.
     pub(super) run_bytes: Option<usize>,
+    /// Whether its files say what they do not hold.
+    pub(super) filtered: bool,
 }
 
 /// Whether a write waits for the disk.
@@ -89,13 +91,18 @@ enum ChangeKind {
 
 impl Family {
     pub const fn new(name: &'static str) -> Self {
-        Self { name, run_bytes: None }
+        Self { name, run_bytes: None, filtered: true }
     }
 
     /// For keys that grow at many places at once, each place known by the first `run_bytes` of its keys: an insert then
     /// begins to look where the last one of its run ended, instead of at the top of the whole table.
     pub const fn of_runs(name: &'static str, run_bytes: usize) -> Self {
-        Self { name, run_bytes: Some(run_bytes) }
+        Self { name, run_bytes: Some(run_bytes), filtered: true }
+    }
+
+    /// For keys that whoever looks for them finds: filters would be made with each flush and spare no look.
+    pub const fn unfiltered(self) -> Self {
+        Self { filtered: false, ..self }
     }
 }
 
@@ -134,14 +141,10 @@ impl Store {
     /// # Errors
     /// The disk failed; what is on it is then unknown, and the only safe course is to stop.
     pub fn write(&self, batch: Batch, synced: Synced) -> Result<(), StorageError> {
-        let mut write = WriteBatch::default();
-        for Change { family, kind, key, value } in batch.changes {
-            let (handle, key, value) = (self.handle(family), &batch.bytes[key], &batch.bytes[value]);
-            match kind {
-                ChangeKind::Put => write.put_cf(handle, key, value),
-                ChangeKind::Delete => write.delete_cf(handle, key),
-                ChangeKind::DeleteRange => write.delete_range_cf(handle, key, value),
-            }
+        let mut write = WriteBatch::with_capacity_bytes(batch.written_bytes());
+        // Neighbours are mostly of one family: it is looked up once for them.
+        for run in batch.changes.chunk_by(|one, next| one.family == next.family) {
+            self.append(&mut write, run, &batch.bytes);
         }
         #[cfg(test)]
         super::fault::count_write();
@@ -151,6 +154,20 @@ impl Store {
             Synced::No => options.disable_wal(true),
         }
         self.db.write_opt(write, &options).map_err(|e| self.error(&e))
+    }
+
+    /// Changes of one family.
+    fn append(&self, write: &mut WriteBatch, changes: &[Change], bytes: &[u8]) {
+        let Some(first) = changes.first() else { return };
+        let handle = self.handle(first.family);
+        for Change { kind, key, value, .. } in changes {
+            let (key, value) = (&bytes[key.clone()], &bytes[value.clone()]);
+            match kind {
+                ChangeKind::Put => write.put_cf(handle, key, value),
+                ChangeKind::Delete => write.delete_cf(handle, key),
+                ChangeKind::DeleteRange => write.delete_range_cf(handle, key, value),
+            }
+        }
     }
 
     /// Entries of `family` whose key begins with `prefix`, from `from` on, in order, for as long as `each` says true.
@@ -282,5 +299,12 @@ impl Batch {
 
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// What it takes as RocksDB writes it, at most: a head, and for each change its kind, its family, and two lengths.
+    fn written_bytes(&self) -> usize {
+        const HEAD: usize = 12;
+        const CHANGE: usize = 16;
+        HEAD + self.bytes.len() + self.changes.len() * CHANGE
     }
 }
