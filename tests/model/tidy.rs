@@ -38,7 +38,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("openraft", &["src/raft/"]),
     ("rocksdb", &["src/storage/"]),
-    ("bincode", &["src/codec.rs"]),
+    ("bincode", &["src/codec/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("clap_complete", &["src/cli/"]),
     ("axum", &["src/http/"]),
