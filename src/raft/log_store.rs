@@ -239,7 +239,7 @@ fn load(store: &Store) -> Result<Tail, StorageError> {
     let mut tail = Tail::new(read_meta(store, VOTE_KEY)?, read_meta(store, PURGED_KEY)?);
     let mut wrong = None;
     let start = tail.first_index();
-    store.scan(ENTRIES, &[], &entry_key(start), &mut |key, value| {
+    store.scan_all(ENTRIES, &entry_key(start), &mut |key, value| {
         match decode_entry(value) {
             Ok(entry) if key == entry_key(tail.next_index()) && entry.log_id.index == tail.next_index() => {
                 tail.load(entry);

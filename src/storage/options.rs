@@ -6,7 +6,9 @@ use super::store::Family;
 
 const MIB: usize = 1 << 20;
 /// Memory for blocks read from disk; each store has its own.
-const BLOCK_CACHE_BYTES: usize = 64 * MIB;
+const STATE_CACHE_BYTES: usize = 64 * MIB;
+/// The log is read from the disk once at start, and by followers that catch up: each of them reads an entry once.
+const LOG_CACHE_BYTES: usize = 8 * MIB;
 const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
 const STATE_MEMTABLE_BYTES: usize = 32 * MIB;
 /// The `meta` family is hardly ever flushed by itself and would pin every old write-ahead file.
@@ -33,12 +35,10 @@ pub enum StoreKind {
 
 impl StoreKind {
     pub(super) fn options(self) -> Options {
-        let mut options = common();
         match self {
-            Self::Log => log(&mut options),
-            Self::State => state(&mut options),
+            Self::Log => log(common(LOG_CACHE_BYTES)),
+            Self::State => state(common(STATE_CACHE_BYTES)),
         }
-        options
     }
 }
 
@@ -60,7 +60,7 @@ fn with(options: &Options, setting: &str) -> Options {
     options.clone().get_options_from_string(setting).expect("RocksDB knows its own option")
 }
 
-fn common() -> Options {
+fn common(cache_bytes: usize) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -73,7 +73,7 @@ fn common() -> Options {
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_log_level(LogLevel::Warn);
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_block_cache(&Cache::new_lru_cache(cache_bytes));
     table.set_bloom_filter(10.0, false);
     // Or they would take memory for each job that was ever archived. In pieces: those of a whole file are hundreds of kilobytes,
     // and beside ten million archived jobs every read would bring some of them into the cache and push others out.
@@ -89,16 +89,17 @@ fn common() -> Options {
 
 /// RocksDB's default recovery stops at a bad record and opens at that point in time: the vote and acknowledged entries
 /// would go back silently. This mode refuses everything but a torn tail, which no acknowledgement ever covered.
-fn log(options: &mut Options) {
+fn log(mut options: Options) -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(LOG_WAL_BYTES_MAX);
     options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
     options.set_max_write_buffer_number(4);
+    options
 }
 
 /// One flush takes all families to one point, so that what survives a crash is a whole number of batches.
-fn state(options: &mut Options) {
+fn state(mut options: Options) -> Options {
     // Indexes by time are eaten from the front: files that are mostly deletions go soon, before scans have to wade through.
     options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_MAX, 0.0);
     options.set_atomic_flush(true);
@@ -107,5 +108,5 @@ fn state(options: &mut Options) {
     // Every look pins a snapshot. Without a delay each file at the bottom would be written once more as soon as a snapshot is
     // released that is younger than the file, to drop what it might have kept: on the leader, which looks with each entry,
     // at once.
-    *options = with(options, &format!("bottommost_file_compaction_delay={REMAINS_S}"));
+    with(&options, &format!("bottommost_file_compaction_delay={REMAINS_S}"))
 }

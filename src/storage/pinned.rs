@@ -39,10 +39,7 @@ impl Pinned {
 
     /// All entries of `family`, in order, for as long as `each` says true; past the cache, which what is in use would leave.
     pub fn scan_all(&self, family: Family, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(READ_AHEAD_BYTES);
-        self.walk(family, options, &[], each)
+        self.walk(family, past_the_cache(), &[], each)
     }
 
     /// Entries of `family` from `from` to before `to`, in order, for as long as `each` says true. What was deleted behind `to` is not
@@ -80,6 +77,14 @@ impl Pinned {
         let entries = self.snapshot.raw_iterator_cf_opt(self.store.handle(family), options);
         walk(entries, from, each).map_err(|e| self.store.error(&e))
     }
+}
+
+/// For whoever reads everything, once.
+pub(super) fn past_the_cache() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_readahead_size(READ_AHEAD_BYTES);
+    options
 }
 
 /// Ends an iterator behind `prefix`. Without a bound it would look for the next entry through everything that was deleted
@@ -141,6 +146,33 @@ mod tests {
         assert_eq!(skipped(|each| pinned.scan_to(ROWS, b"a", b"b", each)), (1, 0));
         let (rows, waded) = skipped(|each| store.scan(ROWS, b"", b"a", each));
         assert!(rows == 1 && waded >= u64::from(DELETED), "nothing was there to wade through: {waded}");
+    }
+
+    /// A node that had read its log at its start kept the cache full of it for as long as it ran.
+    #[test]
+    fn scan_of_everything_leaves_the_cache_to_what_is_in_use() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Arc::new(Store::open(directory.path(), StoreKind::State, &[ROWS]).expect("opens"));
+        let store = open();
+        let mut batch = Batch::new();
+        (0..10_000_u32).for_each(|number| batch.put(ROWS, number.to_be_bytes(), [7; 400]));
+        store.write(batch, Synced::No).expect("writes");
+        store.flush().expect("flushes");
+        drop(store);
+
+        let (store, mut rows) = (open(), 0);
+        let before = store.usage().cache_bytes;
+        let mut count = |_: &[u8], _: &[u8]| {
+            rows += 1;
+            true
+        };
+        store.scan_all(ROWS, &5_000_u32.to_be_bytes(), &mut count).expect("reads");
+        store.pin().scan_all(ROWS, &mut count).expect("reads");
+        let kept = store.usage().cache_bytes - before;
+        store.scan(ROWS, &[], &[], &mut count).expect("reads");
+        assert_eq!(rows, 5_000 + 10_000 + 10_000);
+        assert!(kept < 100_000, "{kept} bytes of what was read once are kept");
+        assert!(store.usage().cache_bytes - before > 2_000_000, "another scan would have filled it");
     }
 
     /// The rows that a scan gave, and the deleted ones that it read past.

@@ -182,6 +182,17 @@ impl Store {
             .map_err(|e| self.error(&e))
     }
 
+    /// All entries of `family` from `from` on, as [`Store::scan`] does; past the cache, which what is in use would leave.
+    pub fn scan_all(
+        &self,
+        family: Family,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        pinned::walk(self.db.raw_iterator_cf_opt(self.handle(family), pinned::past_the_cache()), from, each)
+            .map_err(|e| self.error(&e))
+    }
+
     /// A view that later writes do not change.
     pub fn pin(self: &Arc<Self>) -> Pinned {
         Pinned::new(Arc::clone(self))
