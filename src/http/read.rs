@@ -13,6 +13,12 @@ use crate::{
     raft::{PinnedRows, Reading, View},
 };
 
+/// What was seen of the state.
+pub struct Looked<T> {
+    pub index: u64,
+    pub value: T,
+}
+
 /// What was seen of the state, and the rows of the same index.
 pub struct Seen<T> {
     pub index: u64,
@@ -20,8 +26,13 @@ pub struct Seen<T> {
     pub value: T,
 }
 
+/// Looks at the state alone. The store is not asked for anything, so what it is busy with is not waited for.
+pub fn look<T>(view: &View, look: impl FnOnce(&State) -> T) -> Looked<T> {
+    view.look(|reading| Looked { index: reading.index(), value: look(reading.state()) })
+}
+
 /// Looks at the state and keeps the rows for later, when apply goes on.
-pub fn look<T>(view: &View, look: impl FnOnce(&State) -> T) -> Seen<T> {
+pub fn look_and_pin<T>(view: &View, look: impl FnOnce(&State) -> T) -> Seen<T> {
     view.look(|reading: &Reading<'_>| Seen {
         index: reading.index(),
         rows: Arc::clone(reading.rows()),

@@ -18,7 +18,7 @@ pub async fn edit(JobPath(id): JobPath, call: Call) -> Result<Reply, Failure> {
     let patch = call.decode_aside(|body| Ok(Patch::read(body)?)).await?;
     call.leader_only().await?;
     let view = call.view().await?;
-    let seen = read::look(&view, |_| ());
+    let seen = read::look_and_pin(&view, |_| ());
     let version = patch.version;
     let spec = match seen.rows.get(&RowKey::Spec(id)).and_then(Row::into_spec) {
         // A patch that changes nothing is no edit.

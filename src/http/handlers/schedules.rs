@@ -12,7 +12,7 @@ use crate::{
         call::Call,
         failure::Failure,
         params::NamePath,
-        read::{Seen, look},
+        read::{Seen, look, look_and_pin},
         reply::Reply,
     },
     queue::{
@@ -46,7 +46,7 @@ pub async fn schedule(NamePath(name): NamePath, call: Call) -> Result<Reply, Fai
 /// The schedule with its spec and its next slots.
 fn reply(view: &View, name: &str) -> Result<Reply, Failure> {
     let Seen { index, rows, value } =
-        look(view, |state| (state.schedules().known().get(name).cloned(), state.position().clocks.wall));
+        look_and_pin(view, |state| (state.schedules().known().get(name).cloned(), state.position().clocks.wall));
     let (Some(schedule), now) = value else {
         return Err(Refusal::NoSchedule { name: name.into() }.into());
     };

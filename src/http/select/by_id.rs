@@ -20,7 +20,8 @@ impl Selection {
         // Without a condition that only a job itself can answer, the index gives exactly what fits.
         let enough = if self.must_look() { EXAMINED_MAX } else { limit + 1 };
         let fields = self.with_filter(fields);
-        let Seen { index, rows, value: live } = read::look(view, |state| self.live(state, after, enough, &fields));
+        let Seen { index, rows, value: live } =
+            read::look_and_pin(view, |state| self.live(state, after, enough, &fields));
         let mut found = Found::default();
         let horizon = live.last().filter(|_| live.len() >= enough).map(|parts| parts.job.id);
         found.add(live, horizon);

@@ -37,7 +37,7 @@ impl Selection {
         let live_with_key = |unique| view.look(|reading| reading.state().unique(unique));
         // A live job's key is in memory only. Looked up first: if the job ends meanwhile, the rows have it.
         let live = self.unique.as_deref().and_then(live_with_key);
-        let Seen { index, rows, .. } = read::look(view, |_| ());
+        let Seen { index, rows, .. } = read::look_and_pin(view, |_| ());
         let (mut ids, horizon) = indexed(&*rows, from);
         ids.extend(live.filter(|id| *id > after));
         let (mut jobs, mut last) = (Vec::new(), None);

@@ -17,7 +17,7 @@ impl Selection {
         let enough = if self.must_look() { EXAMINED_MAX } else { limit + 1 };
         let fields = self.with_filter(fields);
         let Seen { index, rows, value: candidates } =
-            read::look(view, |state| self.candidates(state, after, enough, &fields));
+            read::look_and_pin(view, |state| self.candidates(state, after, enough, &fields));
         let whole = candidates.len() < enough;
         let (mut jobs, mut last) = (Vec::new(), None);
         for (urgency, mut parts) in candidates {
