@@ -34,7 +34,7 @@ pub struct CancelArgs {
     #[arg(long)]
     after_op: bool,
     /// Why; kept with each job
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = units::reason)]
     reason: Option<String>,
 }
 
@@ -49,7 +49,7 @@ pub struct BuryArgs {
     #[command(flatten)]
     select: Target,
     /// Why; kept with each job
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = units::reason)]
     reason: Option<String>,
 }
 

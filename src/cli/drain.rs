@@ -32,7 +32,7 @@ enum DrainCommand {
     )]
     On {
         /// Shown to whoever is refused
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = units::reason)]
         reason: Option<String>,
         /// Wait until no job waits or runs any more, and say how long that may take and what keeps jobs; buried ones are left
         #[arg(long, short)]

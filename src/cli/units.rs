@@ -67,16 +67,31 @@ impl Ids {
     }
 }
 
+/// Each is asked about by itself, or named in a request.
+const RANGE_MAX: u64 = 1_000_000;
+
 impl FromStr for Ids {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const RANGE_MAX: u64 = 1_000_000;
         let bad = || format!("`{text}` is no job id; write 17, or 17-30 for a range");
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last): (u64, u64) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-        if first == 0 || last < first || last - first >= RANGE_MAX { Err(bad()) } else { Ok(Self { first, last }) }
+        match last.checked_sub(first) {
+            _ if first == 0 => Err(format!("`{text}`: the first job has id 1")),
+            None => Err(format!("`{text}` ends before it begins; write {last}-{first}")),
+            Some(more) if more >= RANGE_MAX => {
+                Err(format!("`{text}` names more than {RANGE_MAX} jobs; give parts of it, one at a time"))
+            }
+            Some(_) => Ok(Self { first, last }),
+        }
     }
+}
+
+/// Why something is done, for whoever reads it later. Of a shell variable that is not set nothing would be left.
+pub fn reason(text: &str) -> Result<String, String> {
+    let says_something = !text.trim().is_empty();
+    says_something.then(|| text.to_owned()).ok_or_else(|| "it says nothing; write why, or leave it out".to_owned())
 }
 
 /// Milliseconds since 1970: `2026-11-21T18:00:00Z`, `2026-11-21 18:00` (local time), or the number itself.
@@ -141,9 +156,24 @@ mod tests {
         assert!(megabytes("2X").is_err());
         assert_eq!("17".parse::<Ids>().map(|ids| ids.iter().collect()), Ok(vec![17]));
         assert_eq!("17-19".parse::<Ids>().map(|ids| ids.iter().collect()), Ok(vec![17, 18, 19]));
-        for text in ["0", "19-17", "x", "1-", "1-9000000"] {
-            assert!(text.parse::<Ids>().is_err(), "{text}");
+        assert_eq!("1-1000000".parse::<Ids>().map(|ids| ids.iter().count()), Ok(1_000_000));
+        for (text, why) in [
+            ("0", "first job"),
+            ("0-3", "first job"),
+            ("19-17", "write 17-19"),
+            ("x", "no job id"),
+            ("1-", "no job id"),
+            ("1-1000001", "more than 1000000 jobs"),
+        ] {
+            let told = text.parse::<Ids>().expect_err(text);
+            assert!(told.contains(why), "{text}: {told}");
         }
+    }
+
+    #[test]
+    fn reasons_say_something() {
+        assert_eq!(reason("noon").as_deref(), Ok("noon"));
+        assert!(["", " "].iter().all(|text| reason(text).is_err()));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct SpecArgs {
     meta: Option<Box<RawValue>>,
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = units::reason)]
     reason: Option<String>,
 
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
