@@ -75,9 +75,7 @@ pub struct FreeSpec {
 impl ClaimRequest {
     /// The claim for the core; how long to wait stays with the caller.
     pub fn into_queue(self) -> Result<Claim, Refusal> {
-        if self.worker.id.is_empty() {
-            return Err(Refusal::invalid("worker.id", "say who claims"));
-        }
+        check_worker("worker.id", &self.worker.id)?;
         if self.wait_ms > WAIT_MS_MAX {
             return Err(Refusal::invalid("wait_ms", "wait at most 60000 ms, then claim again"));
         }
@@ -113,6 +111,19 @@ impl ClaimRequest {
             free: self.free.map(Into::into),
         })
     }
+}
+
+/// Names that would tell nobody who it is. What else a name must be is the core's business.
+pub(super) fn check_worker(field: &str, id: &str) -> Result<(), Refusal> {
+    if id.trim().is_empty() {
+        return Err(Refusal::invalid(field, "give the worker a name"));
+    }
+    let is_pool = id.strip_prefix("pool-").is_some_and(|node| node.parse::<u64>().is_ok());
+    if is_pool {
+        let message = format!("{id} is how a member's pool is called; give the worker another name");
+        return Err(Refusal::invalid(field, message));
+    }
+    Ok(())
 }
 
 impl From<FreeSpec> for command::Free {

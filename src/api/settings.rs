@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{claim::FreeSpec, object};
+use super::{
+    claim::{FreeSpec, check_worker},
+    object,
+};
 use crate::{
     json,
     queue::{
@@ -112,6 +115,7 @@ const WORKER_TTL_MS_DEFAULT: u64 = 60_000;
 
 impl WorkerRequest {
     pub fn into_queue(mut self, id: Arc<str>) -> Result<WorkerChange, Refusal> {
+        check_worker("id", &id)?;
         let ttl_ms = self.ttl_ms.take().unwrap_or(WORKER_TTL_MS_DEFAULT);
         let resources = self.resources.map(Into::into);
         let info = serde_json::to_string(&self).expect("plain JSON");

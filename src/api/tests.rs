@@ -152,6 +152,17 @@ fn submit_answers_are_golden() {
 }
 
 #[test]
+fn worker_is_called_something_and_not_as_a_pool_is() {
+    let put = |id: &str| decode::<WorkerRequest>(b"{}").and_then(|request| request.into_queue(id.into()));
+    for id in ["", "  ", "pool-1"] {
+        assert_eq!(field_of(put(id).unwrap_err()), "id", "{id}");
+    }
+    for id in ["w", " w ", "pool", "pool-", "pool-a", "my-pool-1"] {
+        assert!(put(id).is_ok(), "{id}");
+    }
+}
+
+#[test]
 fn claim_checks_its_shape() {
     let claim = |text: &str| decode::<ClaimRequest>(text.as_bytes()).and_then(ClaimRequest::into_queue);
     let queues = claim(r#"{"worker": {"id": "w"}, "queues": ["q"], "free": {"cores": 0.5}}"#).unwrap();
@@ -160,6 +171,8 @@ fn claim_checks_its_shape() {
     for (text, field) in [
         (r#"{"queues": ["q"]}"#, "worker"),
         (r#"{"worker": {"id": ""}, "queues": ["q"]}"#, "worker.id"),
+        (r#"{"worker": {"id": " \t"}, "queues": ["q"]}"#, "worker.id"),
+        (r#"{"worker": {"id": "pool-7"}, "queues": ["q"]}"#, "worker.id"),
         (r#"{"worker": {"id": "w"}}"#, "queues"),
         (r#"{"worker": {"id": "w"}, "queues": []}"#, "queues"),
         (r#"{"worker": {"id": "w"}, "queues": ["q"], "ids": [1]}"#, "ids"),
