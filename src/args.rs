@@ -68,6 +68,9 @@ impl ExecArgs {
                 return Err((field, message));
             }
         }
+        if self.stdin_file.as_deref() == Some("") {
+            return Err(("stdin_file", "name a file, or leave it out for an empty standard input"));
+        }
         for (name, value) in self.env.iter().flatten() {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(("env", "a name must be non-empty and without `=`, and neither part may hold a zero byte"));
@@ -125,6 +128,7 @@ mod tests {
             (r#"{"shell": " "}"#, "shell"),
             (r#"{"argv": ["a"], "env": {"A=B": "c"}}"#, "env"),
             (r#"{"argv": ["a"], "cwd": "srv"}"#, "cwd"),
+            (r#"{"argv": ["a"], "stdin_file": ""}"#, "stdin_file"),
             (r#"{"argv": ["a"], "timeout_s": 0}"#, "timeout_s"),
             (r#"{"argv": ["a"], "timeout_s": 0.0009}"#, "timeout_s"),
             (r#"{"argv": ["a"], "timeout_s": -1}"#, "timeout_s"),
