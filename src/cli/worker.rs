@@ -11,7 +11,7 @@
 //! the supervisor kills what runs past its lease, whatever happens to this process. A change of leader costs nothing but
 //! time: the calls are repeated, the leases are the cluster's.
 //!
-//! Told to end (SIGTERM, Ctrl-C), it stops what runs and gives it back. Where nobody listens it does not wait for long: what the
+//! Told to end (SIGTERM, Ctrl-C), it stops what runs and gives it back; told so twice, it kills that at once. Where nobody listens it does not wait for long: what the
 //! cluster did not hear of comes out when the leases lapse.
 
 mod outcome;

@@ -222,3 +222,19 @@ fn worker_without_a_leader_stops_its_commands_and_says_what_nobody_heard() {
     cluster.heal();
     assert_eq!(world.job(id)["lost"], json!(0), "the lease goes on until it lapses");
 }
+
+#[test]
+fn worker_that_is_told_twice_to_end_kills_what_runs() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    // Deaf to TERM, it would have five seconds.
+    let id = command(&world, "trap '' TERM; while true; do sleep 1; done", json!({"lease_ms": 60_000}));
+    let worker = Process::start(&cluster, "worker", &["worker", "--queue", "remote", "--slots", "1"]);
+    world.wait_status(id, "running");
+    worker.interrupt();
+    let said = || fs::read_to_string(cluster.directory().join("worker.log")).expect("readable");
+    eventually("it has heard", Duration::from_secs(20), || said().contains("once more").then_some(()));
+    assert_eq!(worker.end_with(Signal::SIGINT, Duration::from_secs(4)), Some(0), "{}", said());
+    world.wait_status(id, "queued");
+    assert_eq!(world.job(id)["lost"], json!(0), "it was given back");
+}

@@ -40,6 +40,8 @@ const END_GRACE: Duration = Duration::from_secs(5);
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// The same where no node answers or none leads: longer than it takes to elect another leader, shorter than a person waits.
 const UNSERVED_PATIENCE: Duration = Duration::from_millis(1500);
+/// The same for whoever has said twice that it should end: what is killed has gone in less.
+const HASTENED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a worker that ends looks whether it still makes sense to wait.
 const END_POLL: Duration = Duration::from_millis(100);
@@ -65,6 +67,8 @@ struct Station<'a> {
     ends_at: Option<Instant>,
     /// No more claims since then; it ends when everything is told.
     ending_since: Option<Instant>,
+    /// Told once more to end: what runs is killed, and not much is waited for.
+    hastened_at: Option<Instant>,
     /// When a command of ours was last over.
     last_ended: Instant,
     idle: bool,
@@ -121,6 +125,7 @@ impl<'a> Station<'a> {
             gather_until: None,
             ends_at: args.max_time.map(|time| now + time),
             ending_since: None,
+            hastened_at: None,
             last_ended: now,
             idle: false,
         }
@@ -139,14 +144,24 @@ impl<'a> Station<'a> {
                 (sent, (items, answer)) = answer_of(&mut self.telling) => self.answered(sent, items, answer)?,
                 (sent, answer) = answer_of(&mut self.claiming) => self.claimed(sent, answer)?,
                 news = self.runs.next() => self.heard(news),
-                _ = term.recv() => self.begin_to_end(),
-                _ = interrupt.recv() => self.begin_to_end(),
+                _ = term.recv() => self.told_to_end(),
+                _ = interrupt.recv() => self.told_to_end(),
                 () = tokio::time::sleep_until(wake) => {}
             }
             if self.ends_at.is_some_and(|at| Instant::now() + END_GRACE >= at) {
                 self.begin_to_end();
             }
         }
+    }
+
+    /// Whoever says so twice does not want to wait.
+    fn told_to_end(&mut self) {
+        if self.ending_since.is_none() {
+            self.context.output.note("ending; once more to kill what runs");
+            return self.begin_to_end();
+        }
+        self.hastened_at.get_or_insert_with(Instant::now);
+        self.runs.interrupt_all(Duration::ZERO);
     }
 
     /// No more claims; what runs is stopped and given back.
@@ -163,7 +178,8 @@ impl<'a> Station<'a> {
         let told_by = since + END_GRACE + END_PATIENCE;
         let unserved_since = self.context.client.unserved_since().filter(|_| !self.runs.any_runs());
         let unserved_by = unserved_since.map(|at| at.max(since).max(self.last_ended) + UNSERVED_PATIENCE);
-        Some(unserved_by.map_or(told_by, |at| at.min(told_by)))
+        let hastened_by = self.hastened_at.map(|at| at + HASTENED_PATIENCE);
+        [Some(told_by), unserved_by, hastened_by].into_iter().flatten().min()
     }
 
     fn is_done(&self) -> bool {

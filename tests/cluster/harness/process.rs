@@ -65,6 +65,10 @@ impl Process {
         (output.status.code(), String::from_utf8(output.stdout).expect("text"))
     }
 
+    pub fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
