@@ -1,9 +1,9 @@
 //! `raftq wait`: until jobs have ended, or nothing more happens to it by itself.
 //!
 //! Each look is one long poll by version, repeated; the node answers at once if the job is final. A buried job ends the wait,
-//! and a job that waits for a buried one is named, because it would wait for ever.
+//! and a job that waits for a buried one, or that nobody runs, is named: it would be waited for in silence.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -74,8 +74,12 @@ pub async fn for_one(context: &Context, id: u64) -> Outcome {
 /// Waits for many, with a bar; prints each as it ends.
 pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
     let progress = context.output.progress(Some(ids.len() as u64), "ended");
-    let mut ended = stream::iter(ids.iter().map(|id| async move { (*id, settle(context, *id).await) }))
-        .buffer_unordered(POLLS_AT_ONCE);
+    let told = Told::default();
+    let settled = |id: u64| {
+        let told = &told;
+        async move { (id, settle_among(context, id, told).await) }
+    };
+    let mut ended = stream::iter(ids.iter().copied().map(settled)).buffer_unordered(POLLS_AT_ONCE);
     let mut failed: u64 = 0;
     while let Some((id, settled)) = ended.next().await {
         match settled {
@@ -102,46 +106,79 @@ pub async fn for_all(context: &Context, ids: &[u64]) -> Outcome {
 
 /// Waits until the job is final or buried.
 pub async fn settle(context: &Context, id: u64) -> Result<Job, Failure> {
+    settle_among(context, id, &Told::default()).await
+}
+
+/// The same beside others, and what was said of one of them is not said of the next.
+async fn settle_among(context: &Context, id: u64, told: &Told) -> Result<Job, Failure> {
     let mut known = Known::default();
-    let mut blockers = Blockers::default();
+    let mut obstacles = Obstacles::new(told);
     loop {
         let look = look(context, id, known, POLL).await?;
         let job = look.job.map(Job);
         known.version = job.as_ref().map(Job::version).or(known.version);
         match job {
             Some(job) if job.is_settled() => return Ok(job),
-            job => blockers.warn(context, id, job.as_ref()).await?,
+            job => obstacles.warn(context, id, job.as_ref()).await?,
         }
     }
 }
 
-/// What keeps a blocked job waiting, and what of that was said already.
+/// What was said of why jobs wait. Jobs that are waited for together share it.
 #[derive(Default)]
-pub struct Blockers {
-    is_blocked: bool,
-    told: Vec<u64>,
+pub struct Told(RefCell<BTreeSet<String>>);
+
+impl Told {
+    fn is_news(&self, what: &str) -> bool {
+        self.0.borrow_mut().insert(what.to_owned())
+    }
 }
 
-impl Blockers {
-    /// Says once for each buried job that this one waits for it. `seen`: the job, if it has changed.
+/// What keeps a job waiting.
+pub struct Obstacles<'a> {
+    told: &'a Told,
+    status: String,
+}
+
+impl<'a> Obstacles<'a> {
+    pub fn new(told: &'a Told) -> Self {
+        Self { told, status: String::new() }
+    }
+
+    /// Says once what the job waits for, if that may take for ever. `seen`: the job, if it has changed.
     pub async fn warn(&mut self, context: &Context, id: u64, seen: Option<&Job>) -> Result<(), Failure> {
-        self.is_blocked = seen.map_or(self.is_blocked, |job| job.status() == "blocked");
-        if !self.is_blocked {
-            return Ok(());
+        self.status = seen.map_or_else(|| std::mem::take(&mut self.status), |job| job.status().to_owned());
+        match (&*self.status, seen) {
+            ("blocked", _) => self.warn_of_buried(context, id).await,
+            // Most run soon; of one that has not changed for a whole poll it is said why.
+            ("queued", None) => self.warn_of_holds(context, id).await,
+            _ => Ok(()),
         }
-        // What its blockers have become is no change of its own.
-        let fields = [("fields", "blocked_by".to_owned())];
-        let job = Job(context.read(&format!("/v1/jobs/{id}"), &fields).await?);
-        for blocker in job.blocked_by_buried() {
-            if !self.told.contains(&blocker) {
-                self.told.push(blocker);
-                context
-                    .output
-                    .note(&format!("job {id} waits for job {blocker}, which is buried; kick or cancel that one"));
+    }
+
+    /// What its blockers have become is no change of its own.
+    async fn warn_of_buried(&self, context: &Context, id: u64) -> Result<(), Failure> {
+        for blocker in field(context, id, "blocked_by").await?.blocked_by_buried() {
+            let text = format!("job {id} waits for job {blocker}, which is buried; kick or cancel that one");
+            if self.told.is_news(&text) {
+                context.output.note(&text);
             }
         }
         Ok(())
     }
+
+    async fn warn_of_holds(&self, context: &Context, id: u64) -> Result<(), Failure> {
+        let job = field(context, id, "held_by").await?;
+        let reasons = job.held_by().join("; ");
+        if !reasons.is_empty() && self.told.is_news(&reasons) {
+            context.output.note(&format!("job {id} waits: {reasons}"));
+        }
+        Ok(())
+    }
+}
+
+async fn field(context: &Context, id: u64, name: &str) -> Result<Job, Failure> {
+    Ok(Job(context.read(&format!("/v1/jobs/{id}"), &[("fields", name.to_owned())]).await?))
 }
 
 /// One look: at once if the job is newer than `known` or final, else when it changes or `poll` is over.

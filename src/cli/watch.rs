@@ -17,7 +17,7 @@ use super::{
     failure::{Failure, Outcome},
     fields::{self, Job},
     output,
-    wait::{self, Blockers, Known},
+    wait::{self, Known, Obstacles, Told},
 };
 use crate::worker::LOG_PREFIX;
 
@@ -39,7 +39,8 @@ const LOG_LINES_MAX: usize = 1_000;
 /// Prints log lines and output as they come, until the job has settled.
 pub async fn follow(context: &Context, id: u64) -> Outcome {
     let mut known = Known { version: None, log_serial: Some(0) };
-    let mut blockers = Blockers::default();
+    let told = Told::default();
+    let mut obstacles = Obstacles::new(&told);
     let mut shown = Shown::default();
     let mut poll = wait::POLL;
     loop {
@@ -60,7 +61,7 @@ pub async fn follow(context: &Context, id: u64) -> Outcome {
             Some(job) if job.is_settled() && look.log.len() < LOG_LINES_MAX => {
                 return end(context, &job);
             }
-            job => blockers.warn(context, id, job.as_ref()).await?,
+            job => obstacles.warn(context, id, job.as_ref()).await?,
         }
         if poll == LIVE_POLL {
             shown.live(context, id).await?;

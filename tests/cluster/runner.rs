@@ -238,3 +238,25 @@ fn worker_that_is_told_twice_to_end_kills_what_runs() {
     world.wait_status(id, "queued");
     assert_eq!(world.job(id)["lost"], json!(0), "it was given back");
 }
+
+#[test]
+fn wait_for_a_job_that_nobody_runs_says_so_once() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let id = world.submit(&json!({"queue": "unserved", "shell": "true"}));
+    let commands = ["wait", "watch"];
+    let waiting = commands.map(|command| Process::start(&cluster, command, &[command, &id.to_string()]));
+    let told = |command: &str| {
+        let said = fs::read_to_string(cluster.directory().join(format!("{command}.log"))).expect("readable");
+        said.matches(&format!("job {id} waits: ")).count()
+    };
+    eventually("both say why", Duration::from_secs(30), || {
+        commands.iter().all(|command| told(command) > 0).then_some(())
+    });
+    let served = Process::output(&cluster, &["worker", "--queue", "unserved", "--slots", "1", "--exit-when-idle"]);
+    assert_eq!(served.0, Some(0));
+    for (command, process) in commands.into_iter().zip(waiting) {
+        assert_eq!(process.ended(Duration::from_secs(20)), Some(0), "{command}: the job has succeeded");
+        assert_eq!(told(command), 1, "{command}");
+    }
+}

@@ -78,8 +78,13 @@ impl Process {
     }
 
     /// Asks it to end with `signal`; its exit code, if it ends by itself within `limit`.
-    pub fn end_with(mut self, signal: Signal, limit: Duration) -> Option<i32> {
+    pub fn end_with(self, signal: Signal, limit: Duration) -> Option<i32> {
         self.signal(signal);
+        self.ended(limit)
+    }
+
+    /// The same where it ends without being asked.
+    pub fn ended(mut self, limit: Duration) -> Option<i32> {
         let child = &mut self.0;
         let ended = eventually("the process ends", limit, || child.try_wait().expect("a child can be waited for"));
         ended.code()
