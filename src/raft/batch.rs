@@ -46,7 +46,9 @@ use crate::{
 const IN_FLIGHT: usize = 1;
 const REQUESTS_MAX: usize = 2048;
 /// How often the sockets are looked at before an entry of several requests is closed. Each look is a system call, not a wait.
-const LOOKS_MAX: usize = 4;
+const LOOKS_MAX: usize = 16;
+/// Of those, how many may bring nothing while some have not come back that were answered with the last entry.
+const LOOKS_IN_VAIN_MAX: usize = 8;
 /// An entry is closed when its requests pass this; one request may be larger alone.
 const BYTES_MAX: usize = 1 << 20;
 /// Requests that may wait, and the memory they may take; more are refused as busy.
@@ -121,6 +123,8 @@ pub struct Proposer {
     inner: Arc<Inner>,
     waiting: mpsc::Receiver<Proposal>,
     gathered: VecDeque<Proposal>,
+    /// With the last entry, by the time the next may begin.
+    answered: usize,
     permits: Arc<Semaphore>,
     tenure: Option<Tenure>,
 }
@@ -139,7 +143,7 @@ pub fn channel(inner: Arc<Inner>) -> (Proposals, Proposer) {
     let memory = Arc::new(Semaphore::new(WAITING_KIB_MAX));
     (
         Proposals { waiting: sender, memory },
-        Proposer { inner, waiting, gathered: VecDeque::new(), permits, tenure: None },
+        Proposer { inner, waiting, gathered: VecDeque::new(), answered: 0, permits, tenure: None },
     )
 }
 
@@ -190,6 +194,7 @@ impl Proposer {
                 continue;
             };
             let group = self.take_group();
+            self.answered = group.len();
             if !group.is_empty() {
                 self.propose(group, tenure, permit).await;
             }
@@ -206,17 +211,25 @@ impl Proposer {
     }
 
     /// What came while the permit was awaited goes along. Where that is several, so do those who were answered with the last
-    /// entry and ask again at once: as long as each look at the sockets brings more, up to [`LOOKS_MAX`].
+    /// entry and ask again at once: as long as looks at the sockets bring more, and a few looks longer while not all are back.
     async fn gather_ready(&mut self) {
+        self.gather_waiting();
+        let all_back = self.gathered.len() + self.answered;
+        let mut in_vain = 0;
         for _ in 0..LOOKS_MAX {
             let before = self.gathered.len();
-            self.gather_waiting();
-            if self.gathered.len() <= before.max(1) {
+            if before <= 1 || in_vain > LOOKS_IN_VAIN_MAX {
                 return;
             }
             tokio::task::yield_now().await;
+            self.gather_waiting();
+            if self.gathered.len() == before {
+                if before >= all_back {
+                    return;
+                }
+                in_vain += 1;
+            }
         }
-        self.gather_waiting();
     }
 
     fn gather_waiting(&mut self) {
