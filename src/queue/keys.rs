@@ -129,7 +129,7 @@ pub fn look_up(step: &Step, key: &Key) -> Seen {
             Ok(()) => Seen::First,
         };
     };
-    if let Err(refusal) = limits::check_key(key) {
+    if let Err(refusal) = limits::check_key_number(key) {
         return Seen::Refused(refusal);
     }
     if key.number > known.highest {

@@ -129,5 +129,10 @@ pub fn check_count(field: &str, count: usize, max: usize) -> Result<(), Refusal>
 
 pub fn check_key(key: &Key) -> Result<(), Refusal> {
     check_name("idempotency-key", &key.name)?;
+    check_key_number(key)
+}
+
+/// Of a key whose name is known, and so was checked before.
+pub fn check_key_number(key: &Key) -> Result<(), Refusal> {
     check_range("idempotency-key", key.number, 0, NUMBER_LIMIT - 1)
 }

@@ -14,6 +14,7 @@ use std::{
 use super::{
     ids::{ClusterMs, JobId, Priority, WallMs},
     job::{Hold, Holder, Job, Shape, Status},
+    span::{ByUrgency, Ids},
 };
 
 /// Ready jobs of one kind and shape: what one claim can take, another can as well.
@@ -36,8 +37,8 @@ pub struct Order {
 /// One queue's live jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lane {
-    by_status: BTreeMap<Status, BTreeSet<JobId>>,
-    ready: BTreeMap<ShapeKey, BTreeSet<(Priority, JobId)>>,
+    by_status: BTreeMap<Status, Ids>,
+    ready: BTreeMap<ShapeKey, ByUrgency>,
 }
 
 /// What a limit group counts: leases, from claim to end.
@@ -132,13 +133,13 @@ impl Order {
     }
 
     /// The queue's ready shapes.
-    pub fn ready(&self, queue: &str) -> impl Iterator<Item = (&ShapeKey, &BTreeSet<(Priority, JobId)>)> {
+    pub fn ready(&self, queue: &str) -> impl Iterator<Item = (&ShapeKey, &ByUrgency)> {
         self.queues.get(queue).into_iter().flat_map(|lane| &lane.ready)
     }
 
     /// The most urgent ready job of a shape.
     pub fn head(&self, key: &ShapeKey) -> Option<(Priority, JobId)> {
-        self.queues.get(&key.1.queue)?.ready.get(key)?.first().copied()
+        self.queues.get(&key.1.queue)?.ready.get(key)?.first()
     }
 
     pub fn running(&self, limit: &str) -> u32 {
@@ -194,7 +195,7 @@ type Limits = BTreeMap<Arc<str>, LimitUse>;
 impl Lane {
     fn remove(&mut self, job: &Job, status: Status) {
         let ids = self.by_status.get_mut(&status).expect("a live job stands under its status");
-        ids.remove(&job.id);
+        ids.remove(job.id);
         if ids.is_empty() {
             self.by_status.remove(&status);
         }
@@ -203,10 +204,10 @@ impl Lane {
     fn insert_ready(&mut self, job: &Job, limits: &mut Limits) {
         let key = (job.current_op().kind.clone(), job.shape.clone());
         if let Some(ready) = self.ready.get_mut(&key) {
-            ready.insert((job.priority(), job.id));
+            ready.insert(job.priority(), job.id);
             return;
         }
-        self.ready.insert(key, BTreeSet::from([(job.priority(), job.id)]));
+        self.ready.entry(key).or_default().insert(job.priority(), job.id);
         for limit in job.limits() {
             let used = entry(limits, limit);
             *entry(&mut used.waiting, &job.shape.queue) += 1;
@@ -216,7 +217,7 @@ impl Lane {
     fn remove_ready(&mut self, job: &Job, limits: &mut Limits) {
         let key = (job.current_op().kind.clone(), job.shape.clone());
         let ready = self.ready.get_mut(&key).expect("a queued job stands in its shape's set");
-        ready.remove(&(job.priority(), job.id));
+        ready.remove(job.priority(), job.id);
         if !ready.is_empty() {
             return;
         }
@@ -235,15 +236,15 @@ impl Lane {
     }
 
     pub fn count(&self, status: Status) -> usize {
-        self.by_status.get(&status).map_or(0, BTreeSet::len)
+        self.by_status.get(&status).map_or(0, Ids::len)
     }
 
     /// Jobs of this status, from `from` on, in the order of their ids.
     pub fn ids(&self, status: Status, from: JobId) -> impl Iterator<Item = JobId> {
-        self.by_status.get(&status).into_iter().flat_map(move |ids| ids.range(from..).copied())
+        self.by_status.get(&status).into_iter().flat_map(move |ids| ids.since(from))
     }
 
-    pub fn ready(&self) -> &BTreeMap<ShapeKey, BTreeSet<(Priority, JobId)>> {
+    pub fn ready(&self) -> &BTreeMap<ShapeKey, ByUrgency> {
         &self.ready
     }
 }

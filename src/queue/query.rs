@@ -107,7 +107,7 @@ impl State {
         for (_, jobs) in self.order.ready(queue) {
             match after {
                 Some((priority, id)) => {
-                    ready.extend(jobs.range((priority, JobId(id.0.saturating_add(1)))..).take(limit));
+                    ready.extend(jobs.since(priority, JobId(id.0.saturating_add(1))).take(limit));
                 }
                 None => ready.extend(jobs.iter().take(limit)),
             }

@@ -64,7 +64,7 @@ fn put_aside(step: &mut Step, id: JobId) {
 fn impossible(state: &State, max: usize) -> Vec<JobId> {
     let ready = state.order.queues().flat_map(|(_, lane)| lane.ready());
     let lost = ready.filter(|((kind, shape), _): &(&ShapeKey, _)| is_impossible(state, kind, shape));
-    lost.flat_map(|(_, jobs)| jobs).map(|(_, id)| *id).take(max).collect()
+    lost.flat_map(|(_, jobs)| jobs.iter()).map(|(_, id)| id).take(max).collect()
 }
 
 /// Whoever does not say what it has might hold anything, and where nobody is known nothing is known.
