@@ -14,12 +14,19 @@
 //! Told to end (SIGTERM, Ctrl-C), it stops what runs and gives it back; told so twice, it kills that at once. Where nobody listens it does not wait for long: what the
 //! cluster did not hear of comes out when the leases lapse.
 
+mod directory;
 mod outcome;
 mod registry;
 mod runs;
 mod station;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use directory::OwnDirectory;
 
 use super::{
     Common,
@@ -69,19 +76,24 @@ pub struct WorkerArgs {
 
 /// To be called before any thread is started, as the supervisor must be.
 pub fn run(common: &Common, args: WorkerArgs) -> Outcome {
-    let scratch = args.scratch_dir.clone().unwrap_or_else(own_directory);
-    let supervisor = Supervisor::start(Options::new(&scratch)).map_err(|error| {
-        Failure::usage(format!("the worker cannot use {}: {error}; give another --scratch-dir", scratch.display()))
-    })?;
+    let (own, scratch) = match &args.scratch_dir {
+        Some(scratch) => (None, scratch.clone()),
+        None => {
+            let own = OwnDirectory::new().map_err(|error| unusable(&std::env::temp_dir(), &error))?;
+            let scratch = own.path().to_owned();
+            (Some(own), scratch)
+        }
+    };
+    let supervisor = Supervisor::start(Options::new(&scratch)).map_err(|error| unusable(&scratch, &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let context = Context::new(common, Output::choose(common.json))?;
     let ended = runtime.block_on(station::work(&context, &args, supervisor));
-    if args.scratch_dir.is_none() && std::fs::remove_dir_all(&scratch).is_err() {
+    if own.is_some_and(|own| own.remove().is_err()) {
         context.output.note(&format!("{} is left behind", scratch.display()));
     }
     ended
 }
 
-fn own_directory() -> PathBuf {
-    std::env::temp_dir().join(format!("raftq-worker-{}", std::process::id()))
+fn unusable(scratch: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!("the worker cannot use {}: {error}; give another --scratch-dir", scratch.display()))
 }
