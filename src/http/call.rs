@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use super::{
     Front,
-    context::{Away, Context, Said},
+    context::{Away, Context},
     failure::Failure,
     forward::passed_on,
+    hot::Plain,
 };
 use crate::{
     api,
@@ -145,16 +146,10 @@ impl Call {
         }
     }
 
-    /// Of a request that is whole and plain ([`super::hot`]). `in_line` is set once it is in line for the log.
-    pub fn plain(
-        front: Arc<Front>,
-        path: &str,
-        said: &Said<'_>,
-        body: &[u8],
-        in_line: Arc<AtomicBool>,
-    ) -> Result<Self, Failure> {
-        let context = Context::of(&Method::POST, path, said)?;
-        let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body));
+    /// Of a request that is whole and plain. `in_line` is set once it is in line for the log.
+    pub fn plain(front: Arc<Front>, plain: &Plain<'_>, in_line: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let context = Context::of(&plain.method, plain.path, &plain.said)?;
+        let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(plain.body));
         Ok(Self { front, context, headers, body, in_line: Some(in_line) })
     }
 

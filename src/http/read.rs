@@ -95,19 +95,23 @@ pub fn of_ended(ended: Ended) -> JobParts {
 /// Adds what these fields are made of beside job and state.
 pub fn complete(rows: &dyn Rows, parts: &mut JobParts, fields: &[Field]) {
     let sources: BTreeSet<Source> = fields.iter().map(|field| field.source()).collect();
-    let id = parts.job.id;
+    let (id, was_granted) = (parts.job.id, parts.job.was_granted());
     for source in sources {
         match source {
             Source::Job | Source::State => {}
             Source::Spec => read_spec(rows, parts),
             Source::Ops => {
                 read_spec(rows, parts);
-                read_ops(rows, parts);
+                if was_granted {
+                    read_ops(rows, parts);
+                }
             }
             Source::Reasons => {
                 read_spec(rows, parts);
                 parts.reasons = reasons(rows, parts);
             }
+            // There are none, and to find that out takes as long as to find them.
+            Source::Progress | Source::Checkpoint if !was_granted => {}
             Source::Progress => parts.progress = json(rows, &RowKey::Progress(id)),
             Source::Checkpoint => parts.checkpoint = json(rows, &RowKey::Checkpoint(id)),
         }

@@ -134,6 +134,11 @@ impl Job {
         self.ops.iter().any(|op| op.runs().last.is_some())
     }
 
+    /// Whether it was ever handed out. No other has results, attempts, progress or a checkpoint.
+    pub fn was_granted(&self) -> bool {
+        self.lease().is_some() || self.ops.iter().any(|op| op.runs().last.is_some() || op.runs().recorded > 0)
+    }
+
     /// Whether no more than one attempt was ever recorded of it.
     pub fn has_one_attempt(&self) -> bool {
         matches!(&*self.ops, [op] if op.runs().recorded == 1)

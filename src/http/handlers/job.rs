@@ -30,14 +30,21 @@ pub struct ShowParams {
 }
 
 pub async fn show(JobPath(id): JobPath, Params(params): Params<ShowParams>, call: Call) -> Result<Reply, Failure> {
-    let fields = match &params.fields {
-        Some(names) => parse_fields(names)?,
-        None => Field::ALL.to_vec(),
-    };
+    match &params.fields {
+        Some(names) => show_fields(id, &parse_fields(names)?, &call).await,
+        None => show_whole(id, call).await,
+    }
+}
+
+pub async fn show_whole(id: JobId, call: Call) -> Result<Reply, Failure> {
+    show_fields(id, Field::ALL, &call).await
+}
+
+async fn show_fields(id: JobId, fields: &[Field], call: &Call) -> Result<Reply, Failure> {
     let view = call.view().await?;
-    let mut seen = find(&view, id, &fields)?;
-    read::complete(&*seen.rows, &mut seen.value, &fields);
-    Ok(Reply::json(&JobDoc::new(&seen.value, &fields)).at(seen.index))
+    let mut seen = find(&view, id, fields)?;
+    read::complete(&*seen.rows, &mut seen.value, fields);
+    Ok(Reply::json(&JobDoc::new(&seen.value, fields)).at(seen.index))
 }
 
 fn find(view: &View, id: JobId, fields: &[Field]) -> Result<Seen<JobParts>, Failure> {

@@ -103,7 +103,9 @@ pub struct Connection {
 }
 
 struct UnderWay {
-    path: &'static str,
+    route: &'static str,
+    /// As are all others that are under way, or none is.
+    is_read: bool,
     began: Instant,
     answer: MaybeDone<BoxFuture<'static, Answer>>,
 }
@@ -147,7 +149,7 @@ impl Connection {
             let answer = Pin::new(&mut first.answer).take_output().expect("it is ready");
             let ends = self.closing_since.is_some() && self.under_way.is_empty();
             let status = answer::put(&mut self.unsent, answer, &self.front, ends, now);
-            self.front.metrics.answered(first.path, status.as_u16(), now.saturating_duration_since(first.began));
+            self.front.metrics.answered(first.route, status.as_u16(), now.saturating_duration_since(first.began));
             self.active = now;
         }
         now.is_some()
@@ -221,6 +223,10 @@ impl Connection {
             match head::see(&bytes[begun..], &front.names) {
                 Seen::Part => break,
                 Seen::Unusual => self.next_is_unusual = true,
+                // A read would miss what is on its way, a write could be seen by it.
+                Seen::Plain(plain) if self.under_way.back().is_some_and(|last| last.is_read != plain.hot.is_read()) => {
+                    break;
+                }
                 Seen::Plain(plain) => {
                     begun += plain.length;
                     self.begin(plain, task);
@@ -237,13 +243,13 @@ impl Connection {
     }
 
     fn begin(&mut self, plain: Plain<'_>, task: &mut Task<'_>) {
-        let Plain { path, hot, said, body, .. } = plain;
-        self.in_line.store(false, Ordering::Relaxed);
+        let Plain { route, hot, .. } = plain;
+        self.in_line.store(hot.is_read(), Ordering::Relaxed);
         let answer: BoxFuture<'static, Answer> =
-            match Call::plain(Arc::clone(&self.front), path, &said, body, Arc::clone(&self.in_line)) {
+            match Call::plain(Arc::clone(&self.front), &plain, Arc::clone(&self.in_line)) {
                 Err(failure) => Box::pin(std::future::ready(Err(failure))),
-                Ok(call) if call.context.min_index.is_none() => Box::pin(caught(path, hot.answer(call))),
-                Ok(call) => Box::pin(caught(path, async move {
+                Ok(call) if call.context.min_index.is_none() => Box::pin(caught(route, hot.answer(call))),
+                Ok(call) => Box::pin(caught(route, async move {
                     call.front.await_token(&call.context).await?;
                     hot.answer(call).await
                 })),
@@ -252,7 +258,7 @@ impl Connection {
         if Pin::new(&mut answer).poll(task).is_ready() {
             self.in_line.store(true, Ordering::Relaxed);
         }
-        self.under_way.push_back(UnderWay { path, began: self.active, answer });
+        self.under_way.push_back(UnderWay { route, is_read: hot.is_read(), began: self.active, answer });
     }
 
     /// All that can be done now. An error when the client is gone.

@@ -2,21 +2,29 @@
 
 use std::mem::MaybeUninit;
 
-use super::{HOT, Hot};
-use crate::http::{
-    call::{DECODED_AT_ONCE_BYTES_MAX, is_json},
-    context::Said,
-    guard::is_known_host,
+use axum::http::Method;
+
+use super::{HOT, Hot, SHOWN};
+use crate::{
+    http::{
+        call::{DECODED_AT_ONCE_BYTES_MAX, is_json},
+        context::Said,
+        guard::is_known_host,
+    },
+    queue::ids::JobId,
 };
 
 /// Requests with more headers are hyper's.
 const HEADERS_MAX: usize = 32;
 /// And those with longer heads.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-const METHOD: &[u8] = b"POST ";
+const BEGINNINGS: [&str; 2] = ["POST /v1/", "GET /v1/jobs/"];
+/// No id has more.
+const ID_DIGITS_MAX: usize = 16;
 
 /// What the bytes of a connection begin with.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for as long as it takes to look at it")]
 pub enum Seen<'b> {
     /// It may become a plain request.
     Part,
@@ -28,7 +36,10 @@ pub enum Seen<'b> {
 /// A request about which there is nothing to be said but what it says.
 #[derive(Debug)]
 pub struct Plain<'b> {
-    pub path: &'static str,
+    pub method: Method,
+    pub path: &'b str,
+    /// The path as metrics know it.
+    pub route: &'static str,
     pub hot: Hot,
     pub said: Said<'b>,
     pub body: &'b [u8],
@@ -38,8 +49,10 @@ pub struct Plain<'b> {
 
 /// Whether a connection that begins with these may be for here.
 pub fn may_be_plain(bytes: &[u8]) -> bool {
-    let common = bytes.len().min(METHOD.len());
-    bytes[..common] == METHOD[..common]
+    BEGINNINGS.into_iter().any(|beginning| {
+        let common = bytes.len().min(beginning.len());
+        bytes[..common] == beginning.as_bytes()[..common]
+    })
 }
 
 pub fn see<'b>(bytes: &'b [u8], names: &[String]) -> Seen<'b> {
@@ -53,21 +66,42 @@ pub fn see<'b>(bytes: &'b [u8], names: &[String]) -> Seen<'b> {
         Ok(httparse::Status::Partial) if bytes.len() <= HEAD_BYTES_MAX => return Seen::Part,
         Ok(_) | Err(_) => return Seen::Unusual,
     };
-    let Some((path, hot)) = HOT.into_iter().find(|(path, _)| request.path == Some(path)) else { return Seen::Unusual };
-    let fields = match Fields::read(request.headers) {
-        Some(fields) if request.version == Some(1) && is_known_host(fields.host, names) => fields,
-        Some(_) | None => return Seen::Unusual,
+    let (Some(method), Some(path), Some(1)) = (request.method, request.path, request.version) else {
+        return Seen::Unusual;
     };
-    match bytes.get(length..length + fields.body_length) {
-        Some(body) => Seen::Plain(Plain { path, hot, said: fields.said, body, length: length + body.len() }),
+    let Some((method, route, hot)) = asked(method, path) else { return Seen::Unusual };
+    let Some(fields) = Fields::read(request.headers) else { return Seen::Unusual };
+    let Some(body_length) = fields.body_length(hot) else { return Seen::Unusual };
+    if !is_known_host(fields.host, names) || !fields.said.stays_here() {
+        return Seen::Unusual;
+    }
+    match bytes.get(length..length + body_length) {
+        Some(body) => {
+            Seen::Plain(Plain { method, path, route, hot, said: fields.said, body, length: length + body_length })
+        }
         None => Seen::Part,
+    }
+}
+
+fn asked(method: &str, path: &str) -> Option<(Method, &'static str, Hot)> {
+    match method {
+        "POST" => HOT.into_iter().find(|(hot, _)| *hot == path).map(|(route, hot)| (Method::POST, route, hot)),
+        "GET" => {
+            let (route, beginning) = SHOWN;
+            let id = path.strip_prefix(beginning)?;
+            let is_number = id.len() <= ID_DIGITS_MAX && id.bytes().all(|byte| byte.is_ascii_digit());
+            let id = id.parse().ok().filter(|_| is_number)?;
+            Some((Method::GET, route, Hot::Show(JobId(id))))
+        }
+        _ => None,
     }
 }
 
 /// What the headers say.
 struct Fields<'b> {
     host: &'b str,
-    body_length: usize,
+    length: Option<&'b str>,
+    media: Option<&'b str>,
     said: Said<'b>,
 }
 
@@ -99,16 +133,19 @@ impl<'b> Fields<'b> {
                 return None;
             }
         }
-        let is_plain = media.is_some_and(is_json) && said.stays_here();
-        Some(Self { host: host?, body_length: body_length(length?)?, said }).filter(|_| is_plain)
+        Some(Self { host: host?, length, media, said })
     }
-}
 
-/// Of a body that is there, and short enough to be decoded at once.
-fn body_length(text: &str) -> Option<usize> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let length = text.parse().ok().filter(|_| digits)?;
-    (1..=DECODED_AT_ONCE_BYTES_MAX).contains(&length).then_some(length)
+    /// Of a body that is there where one belongs, and short enough to be decoded at once.
+    fn body_length(&self, hot: Hot) -> Option<usize> {
+        if hot.is_read() {
+            return self.length.is_none().then_some(0);
+        }
+        let text = self.length.filter(|_| self.media.is_some_and(is_json))?;
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let length = text.parse().ok().filter(|_| digits)?;
+        (1..=DECODED_AT_ONCE_BYTES_MAX).contains(&length).then_some(length)
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +179,8 @@ mod tests {
         assert!(!is_unusual(PLAIN));
         for (from, to) in [
             ("POST", "PUT"),
+            ("POST /v1/jobs", "POST /v1/jobs/7"),
+            ("POST /v1/jobs", "GET /v1/jobs/7"),
             ("/v1/jobs", "/v1/jobs?atomic=true"),
             ("/v1/jobs", "/v1/jobs/"),
             ("/v1/jobs", "http://localhost/v1/jobs"),
@@ -170,6 +209,16 @@ mod tests {
             let request = PLAIN.replacen(from, to, 1);
             assert_ne!(request, PLAIN);
             assert!(is_unusual(&request), "{request}");
+        }
+        for path in [
+            "/v1/jobs",
+            "/v1/jobs/",
+            "/v1/jobs/7?fields=id",
+            "/v1/jobs/+7",
+            "/v1/jobs/7/log",
+            "/v1/jobs/12345678901234567",
+        ] {
+            assert!(is_unusual(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")), "{path}");
         }
         let many = "x: 1\r\n".repeat(HEADERS_MAX);
         assert!(is_unusual(&PLAIN.replacen("X-Else: 1\r\n", &many, 1)));

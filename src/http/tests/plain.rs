@@ -69,6 +69,10 @@ fn request(path: &str, headers: &str, body: &str) -> String {
     )
 }
 
+fn read(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")
+}
+
 const CLAIM: &str = r#"{"worker": {"id": "w"}, "queues": ["default"], "max": 5, "start": true}"#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,13 +108,35 @@ async fn claim_that_waits_holds_up_what_was_sent_behind_it() {
     stage.end().await;
 }
 
+/// It would miss what is still on its way, if it were begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_sees_what_was_sent_before_it_and_not_what_comes_behind() {
+    let stage = Stage::formed(1).await;
+    let id = stage.submit(r#"{"sleep": 1}"#).await;
+    let mut wire = Wire::to(&stage, 0).await;
+    let read = read(&format!("/v1/jobs/{id}"), "");
+    let claim = request("/v1/claim", "", CLAIM);
+    wire.send(&[read.clone(), read.clone(), claim, read.clone(), read].concat()).await;
+    for status in ["queued", "queued", "", "running", "running"] {
+        let answer = wire.ok().await;
+        assert_eq!(answer["status"].as_str().unwrap_or_default(), status, "{answer}");
+    }
+    stage.end().await;
+}
+
 /// Each is sent twice: as it is, and with a header that makes hyper read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_that_hyper_the_guard_and_the_router_give() {
     let stage = Stage::formed(3).await;
     let (leader, follower) = (stage.leader().expect("somebody leads"), stage.follower());
     let long = format!(r#"{{"sleep": 1, "name": "{}"}}"#, "x".repeat(100_000));
+    let shown = format!("/v1/jobs/{}", stage.submit(r#"{"sleep": 1}"#).await);
     for (at, path, headers, body) in [
+        (leader, shown.as_str(), "", ""),
+        (follower, shown.as_str(), "", ""),
+        (follower, shown.as_str(), "raftq-consistency: local\r\n", ""),
+        (follower, shown.as_str(), "raftq-consistency: eventual\r\n", ""),
+        (leader, "/v1/jobs/77", "", ""),
         (leader, "/v1/jobs", "", r#"{"sleep": -1}"#),
         (leader, "/v1/jobs", "", "{"),
         (leader, "/v1/jobs", "", r#"{"colour": 1}"#),
@@ -130,7 +156,9 @@ async fn answers_are_those_that_hyper_the_guard_and_the_router_give() {
         let mut wire = Wire::to(&stage, at).await;
         let mut said = Vec::new();
         for reader in ["", "te: trailers\r\n"] {
-            wire.send(&request(path, &format!("{headers}{reader}"), body)).await;
+            let headers = format!("{headers}{reader}");
+            let text = if body.is_empty() { read(path, &headers) } else { request(path, &headers, body) };
+            wire.send(&text).await;
             let (status, mut headers, body) = wire.answer().await;
             for varying in ["date", "raftq-index"] {
                 assert!(headers.remove(varying).is_some(), "{path} says its {varying}");
