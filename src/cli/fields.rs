@@ -54,13 +54,13 @@ impl Job {
         self.last_attempt().and_then(|attempt| attempt["fail_reason"].as_str())
     }
 
-    /// Of the jobs it waits for, those that wait for somebody to kick them.
     /// Why it is not running.
     pub fn held_by(&self) -> Vec<&str> {
         let reasons = self.0["held_by"].as_array().map_or(&[][..], Vec::as_slice);
         reasons.iter().filter_map(Value::as_str).collect()
     }
 
+    /// Of the jobs it waits for, those that wait for somebody to kick them.
     pub fn blocked_by_buried(&self) -> Vec<u64> {
         let blockers = self.0["blocked_by"].as_array().map_or(&[][..], Vec::as_slice);
         let buried = blockers.iter().filter(|blocker| blocker["status"] == "buried");

@@ -260,3 +260,24 @@ fn wait_for_a_job_that_nobody_runs_says_so_once() {
         assert_eq!(told(command), 1, "{command}");
     }
 }
+
+/// A batch system tells it once, at the end of a time that it knows itself.
+#[test]
+fn worker_that_ends_by_itself_is_told_for_the_first_time_by_a_signal() {
+    let cluster = Cluster::start();
+    let world = World::new(&cluster, "q");
+    let directory = cluster.directory().to_owned();
+    let (asked, kept) = (directory.join("asked"), directory.join("kept"));
+    let script = format!(
+        "trap 'touch {0}; sleep 1; touch {1}; exit 0' TERM; while true; do sleep 0.05; done",
+        asked.display(),
+        kept.display()
+    );
+    let id = command(&world, &script, json!({"lease_ms": 60_000}));
+    let arguments = ["worker", "--queue", "remote", "--slots", "1", "--max-time", "6s"];
+    let worker = Process::start(&cluster, "worker", &arguments);
+    world.wait_status(id, "running");
+    eventually("its command is asked to end", Duration::from_secs(20), || asked.exists().then_some(()));
+    worker.end_with(Signal::SIGTERM, Duration::from_secs(10));
+    assert!(kept.exists(), "it had its time to keep what it had done");
+}

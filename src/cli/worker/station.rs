@@ -67,6 +67,8 @@ struct Station<'a> {
     ends_at: Option<Instant>,
     /// No more claims since then; it ends when everything is told.
     ending_since: Option<Instant>,
+    /// By a signal, to end.
+    was_told: bool,
     /// Told once more to end: what runs is killed, and not much is waited for.
     hastened_at: Option<Instant>,
     /// When a command of ours was last over.
@@ -125,6 +127,7 @@ impl<'a> Station<'a> {
             gather_until: None,
             ends_at: args.max_time.map(|time| now + time),
             ending_since: None,
+            was_told: false,
             hastened_at: None,
             last_ended: now,
             idle: false,
@@ -156,7 +159,8 @@ impl<'a> Station<'a> {
 
     /// Whoever says so twice does not want to wait.
     fn told_to_end(&mut self) {
-        if self.ending_since.is_none() {
+        // It may have begun to end by itself, which nobody was in a hurry about.
+        if !std::mem::replace(&mut self.was_told, true) {
             self.context.output.note("ending; once more to kill what runs");
             return self.begin_to_end();
         }
