@@ -57,10 +57,12 @@ impl<'de> Decoder<'de> {
         Ok(*head)
     }
 
+    /// A number of at most so many bytes as `widest` says.
     #[inline]
-    fn number(&mut self) -> Result<u64> {
+    fn number_up_to(&mut self, widest: u8) -> Result<u64> {
         match self.byte()? {
             byte @ ..=ONE_BYTE_MAX => Ok(byte.into()),
+            marker if marker > widest => Err(Malformed::Number),
             marker => self.wide(marker),
         }
     }
@@ -75,12 +77,18 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn number_of<N: TryFrom<u64>>(&mut self) -> Result<N> {
-        N::try_from(self.number()?).map_err(|_| Malformed::Number)
+    fn number(&mut self) -> Result<u64> {
+        self.number_up_to(U64)
     }
 
-    fn signed(&mut self) -> Result<i64> {
-        self.number().map(unzigzag)
+    #[inline]
+    fn number32(&mut self) -> Result<u32> {
+        self.number_up_to(U32)?.try_into().map_err(|_| Malformed::Number)
+    }
+
+    #[inline]
+    fn number16(&mut self) -> Result<u16> {
+        self.number_up_to(U16)?.try_into().map_err(|_| Malformed::Number)
     }
 
     fn choice(&mut self) -> Result<bool> {
@@ -93,7 +101,7 @@ impl<'de> Decoder<'de> {
 
     /// How many bytes or members follow.
     fn length(&mut self) -> Result<usize> {
-        let length = self.number_of()?;
+        let length = self.number()?.try_into().map_err(|_| Malformed::Number)?;
         if length > self.left() { Err(Malformed::Short) } else { Ok(length) }
     }
 
@@ -144,8 +152,8 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     plain! {
         deserialize_bool: choice => visit_bool,
         deserialize_u8: byte => visit_u8,
-        deserialize_u16: number_of => visit_u16,
-        deserialize_u32: number_of => visit_u32,
+        deserialize_u16: number16 => visit_u16,
+        deserialize_u32: number32 => visit_u32,
         deserialize_u64: number => visit_u64,
         deserialize_str: text => visit_borrowed_str,
         deserialize_string: text => visit_borrowed_str,
@@ -172,15 +180,17 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     }
 
     fn deserialize_i16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i16(self.signed()?.try_into().map_err(|_| Malformed::Number)?)
+        let number = unzigzag(self.number16()?.into());
+        visitor.visit_i16(number.try_into().map_err(|_| Malformed::Number)?)
     }
 
     fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i32(self.signed()?.try_into().map_err(|_| Malformed::Number)?)
+        let number = unzigzag(self.number32()?.into());
+        visitor.visit_i32(number.try_into().map_err(|_| Malformed::Number)?)
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i64(self.signed()?)
+        visitor.visit_i64(unzigzag(self.number()?))
     }
 
     #[inline]
@@ -288,7 +298,7 @@ impl<'de> EnumAccess<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self)> {
-        let variant: U32Deserializer<Malformed> = self.number_of::<u32>()?.into_deserializer();
+        let variant: U32Deserializer<Malformed> = self.number32()?.into_deserializer();
         Ok((seed.deserialize(variant)?, self))
     }
 }

@@ -52,6 +52,19 @@ fn decode_forged_length_reserves_nothing() {
     assert!(decode::<Vec<u64>>(Format::META, &bytes).is_err());
 }
 
+/// As bincode does: a number has one form, and not one for each width.
+#[test]
+fn decode_of_a_number_wider_than_its_type_is_refused() {
+    for wide in [&[1, 252, 44, 1, 0, 0][..], &[1, 253, 44, 1, 0, 0, 0, 0, 0, 0]] {
+        assert!(decode::<u16>(Format::META, wide).is_err());
+        assert!(decode::<i16>(Format::META, wide).is_err());
+    }
+    let wide = [1, 253, 44, 1, 0, 0, 0, 0, 0, 0];
+    assert!(decode::<u32>(Format::META, &wide).is_err() && decode::<i32>(Format::META, &wide).is_err());
+    assert_eq!(decode::<u64>(Format::META, &wide).unwrap(), 300);
+    assert!(decode::<Choice>(Format::META, &[1, 253, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+}
+
 /// One of everything that formats have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Everything {
