@@ -196,12 +196,30 @@ impl Known {
     }
 }
 
-/// The highest number above `stored` whose answer is kept.
+/// The highest number above `stored` whose answer is kept. Most of those that it may be were never used, and rows that are not
+/// there are dear to look for: so their slots, which lie side by side, are gone through.
 fn kept_beyond(rows: &dyn Rows, principal: &Principal, name: &Name, stored: u64) -> Option<u64> {
-    (stored + 1..stored.saturating_add(LAG_MAX)).rev().find(|number| {
-        let row = rows.get(&slot_of(principal, name, *number));
-        matches!(row, Some(Row::KeySlot(kept)) if kept.number == *number)
-    })
+    let beyond = stored.saturating_add(1)..stored.saturating_add(LAG_MAX);
+    let mut highest = None;
+    let mut look_from = |number: u64| {
+        let slots = number % limits::KEY_ANSWERS..number % limits::KEY_ANSWERS + LAG_MAX;
+        rows.scan(&slot_of(principal, name, number), &mut |key, row| match (key, row) {
+            (RowKey::KeySlot(whose, of, slot), Row::KeySlot(kept))
+                if (&whose, &of) == (principal, name) && slots.contains(&u64::from(slot)) =>
+            {
+                highest = highest.max(Some(kept.number).filter(|number| beyond.contains(number)));
+                true
+            }
+            _ => false,
+        });
+    };
+    look_from(beyond.start);
+    // Behind the last slot comes the first.
+    let round = beyond.start.next_multiple_of(limits::KEY_ANSWERS);
+    if beyond.contains(&round) && round != beyond.start {
+        look_from(round);
+    }
+    highest
 }
 
 /// Drops the names whose time has come, at most `piece`; says how many.
@@ -271,5 +289,30 @@ mod tests {
         }
         let loaded = State::load(&bench.rows);
         assert_eq!(loaded.keys.known("p", "n").map(|known| known.highest), Some(9));
+    }
+
+    /// Behind the last slot comes the first, with answers of numbers long gone in between.
+    #[test]
+    fn highest_number_is_found_after_a_restart_wherever_the_slots_begin_anew() {
+        for start in
+            [0, 1, limits::KEY_ANSWERS - 9, limits::KEY_ANSWERS - 2, limits::KEY_ANSWERS - 1, 3 * limits::KEY_ANSWERS]
+        {
+            for ahead in [0, 1, 5, LAG_MAX - 1] {
+                let mut bench = Bench::default();
+                // Leaves answers of a round before in the slots that the later numbers have.
+                (0..limits::KEY_ANSWERS.min(start)).for_each(|number| drop(used(&mut bench, number)));
+                used(&mut bench, start + LAG_MAX);
+                used(&mut bench, start + 2 * LAG_MAX);
+                used(&mut bench, start + 2 * LAG_MAX + ahead);
+                bench.apply(
+                    "p",
+                    Some(Key { name: "o".into(), ..key(start + 3 * LAG_MAX) }),
+                    Command::Submit { jobs: Vec::new(), atomic: false },
+                );
+                let loaded = State::load(&bench.rows);
+                let highest = loaded.keys.known("p", "n").map(|known| known.highest);
+                assert_eq!(highest, Some(start + 2 * LAG_MAX + ahead), "from {start}");
+            }
+        }
     }
 }

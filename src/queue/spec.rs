@@ -109,8 +109,19 @@ impl PartialOrd for Policy {
 
 impl Policy {
     fn said(&self) -> impl Ord {
-        let Self { on_failure, rerun_on_loss, retries, lost_limit, backoff_base_ms, backoff_cap_ms, .. } = self;
-        let Self { no_retry_after_ms, lease_ms, needs_override, resource_group, .. } = self;
+        // All of them: what is not compared would be taken for the same.
+        let Self {
+            on_failure,
+            rerun_on_loss,
+            retries,
+            lost_limit,
+            backoff_base_ms,
+            backoff_cap_ms,
+            no_retry_after_ms,
+            lease_ms,
+            needs_override,
+            resource_group,
+        } = self;
         let counts = (on_failure, rerun_on_loss, retries, lost_limit, needs_override, resource_group);
         (counts, backoff_base_ms, backoff_cap_ms, no_retry_after_ms, lease_ms)
     }

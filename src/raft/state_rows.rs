@@ -31,7 +31,7 @@ pub const ENDED: Family = Family::new("ended");
 pub const ARCHIVED: Family = Family::new("archived");
 pub const JOBS: Family = Family::of_runs("jobs", KIND_BYTES);
 pub const INDEX: Family = Family::of_runs("index", KIND_BYTES);
-/// A kept answer is read when its number is known to have been used.
+/// A kept answer is read when its number is known to have been used; what may not be there is scanned for.
 pub const KEYS: Family = Family::of_runs("keys", KEY_RUN_BYTES).unfiltered();
 pub const SETTINGS: Family = Family::new("settings");
 pub const META: Family = Family::new("meta");
