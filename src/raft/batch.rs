@@ -218,7 +218,7 @@ impl Proposer {
         let mut in_vain = 0;
         for _ in 0..LOOKS_MAX {
             let before = self.gathered.len();
-            if before <= 1 || in_vain > LOOKS_IN_VAIN_MAX {
+            if before <= 1 || in_vain >= LOOKS_IN_VAIN_MAX {
                 return;
             }
             tokio::task::yield_now().await;
@@ -241,6 +241,7 @@ impl Proposer {
     }
 
     fn refuse_all(&mut self) {
+        self.answered = 0;
         let leader = self.inner.leader().filter(|leader| leader.id != self.inner.options.id);
         for proposal in self.gathered.drain(..) {
             // Whoever has gone needs no answer.
