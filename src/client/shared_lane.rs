@@ -71,6 +71,11 @@ impl SharedLane {
         &self.node
     }
 
+    /// Whether these two are one connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether another should be made.
     pub fn is_broken(&self) -> bool {
         self.shared.borrow().is_broken

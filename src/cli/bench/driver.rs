@@ -93,13 +93,17 @@ pub struct Manner {
 pub enum Lanes {
     /// Connections of its own, one after the other.
     Own(Vec<Option<Lane>>),
-    /// One for several loops.
-    Shared(Rc<RefCell<Option<SharedLane>>>),
+    /// One for several loops, and the one that this loop has used last.
+    Shared { slot: Rc<RefCell<Option<SharedLane>>>, used: Option<SharedLane> },
 }
 
 impl Lanes {
     pub fn own(count: usize) -> Self {
         Self::Own((0..count.max(1)).map(|_| None).collect())
+    }
+
+    pub fn shared(slot: &Rc<RefCell<Option<SharedLane>>>) -> Self {
+        Self::Shared { slot: Rc::clone(slot), used: None }
     }
 }
 
@@ -184,14 +188,19 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Gives up the connection of this turn. To whom it was.
+    /// Gives up the connection that was used last. To whom it was.
     fn leave(&mut self) -> Option<String> {
         match &mut self.lanes {
             Lanes::Own(lanes) => {
                 let count = lanes.len();
                 lanes[self.turn % count].take().map(|lane| lane.node().to_owned())
             }
-            Lanes::Shared(lane) => lane.borrow_mut().take().map(|lane| lane.node().to_owned()),
+            Lanes::Shared { slot, used } => {
+                let used = used.take()?;
+                // Another may have made a new one since.
+                slot.borrow_mut().take_if(|lane| lane.is(&used));
+                Some(used.node().to_owned())
+            }
         }
     }
 
@@ -215,7 +224,10 @@ impl<'a> Driver<'a> {
                 let answer = lane.exchange(request).await?;
                 SharedAnswer { status: answer.status, leader: answer.leader, body: answer.body.to_vec() }
             }
-            Lanes::Shared(shared) => shared_lane(shared, &node).await?.exchange(request).await?,
+            Lanes::Shared { slot, used } => {
+                let lane = shared_lane(slot, &node).await?;
+                used.insert(lane).exchange(request).await?
+            }
         };
         if let (307, Some(leader)) = (answer.status, answer.leader) {
             self.target.leads(leader);

@@ -66,7 +66,7 @@ impl Run<'_> {
         let connections = self.load.connections.unwrap_or(in_flight);
         let shared: Vec<_> = (0..connections.min(in_flight)).map(|_| Rc::default()).collect();
         let lanes = |number: usize| match connections < in_flight {
-            true => Lanes::Shared(Rc::clone(&shared[number % connections])),
+            true => Lanes::shared(&shared[number % connections]),
             false => Lanes::own(connections.div_ceil(in_flight)),
         };
         let mut loops: FuturesUnordered<_> =
