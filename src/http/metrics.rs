@@ -16,6 +16,8 @@ const BOUNDS_US: [u64; 10] = [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250
 pub struct Metrics {
     // Written once for each pair of route and status; read for each request, for moments.
     routes: RwLock<BTreeMap<String, BTreeMap<u16, Answered>>>,
+    /// Of them, those that came past hyper.
+    plain: AtomicU64,
 }
 
 /// Requests of one route with one status.
@@ -27,6 +29,11 @@ struct Answered {
 }
 
 impl Metrics {
+    pub fn answered_plain(&self, route: &str, status: u16, took: Duration) {
+        self.plain.fetch_add(1, Ordering::Relaxed);
+        self.answered(route, status, took);
+    }
+
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
         if !self.add(route, status, took) {
             let mut routes = self.routes.write().expect("nothing panics under this lock");
@@ -51,6 +58,8 @@ impl Metrics {
             let labels = format!("route=\"{route}\",status=\"{status}\"");
             text.sample("raftq_http_requests_total", &labels, counted.total.load(Ordering::Relaxed) as f64);
         }
+        let plain = self.plain.load(Ordering::Relaxed) as f64;
+        text.single("raftq_http_plain_requests_total", "counter", "of them, those of the plainest form", plain);
         text.family("raftq_http_request_seconds", "histogram", "time to answer, by route and status");
         for (route, status, counted) in each() {
             counted.write(text, &format!("route=\"{route}\",status=\"{status}\""));

@@ -8,7 +8,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -127,9 +127,7 @@ impl Beginning {
 async fn serve_plain(stream: TcpStream, door: Door, ending: Ending) {
     let patience = Patience { idle: HEAD_TIMEOUT, closing: SHUTDOWN_GRACE };
     let plain = hot::Connection::new(stream, Arc::clone(&door.front), ending.closing, patience);
-    if let End::Unusual(stream, begun) = plain.await {
-        let (reader, writer) = stream.into_split();
-        let stream = tokio::io::join(io::Cursor::new(begun).chain(reader), writer);
+    if let End::Unusual(stream) = plain.await {
         Box::pin(serve_http1(stream, door, ending.shutdown)).await;
     }
 }

@@ -26,7 +26,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    answer,
+    Hot, answer,
+    handed_over::HandedOver,
     head::{self, Plain, Seen},
 };
 use crate::http::{Front, call::Call, failure::Failure, guard::caught, reply::Reply};
@@ -35,10 +36,14 @@ use crate::http::{Front, call::Call, failure::Failure, guard::caught, reply::Rep
 const READ_BYTES: usize = 64 << 10;
 /// What is kept of requests that cannot be begun yet; the rest stays in the kernel, and in the client.
 const KEPT_BYTES_MAX: usize = 256 << 10;
-/// Answers that their client does not take hold up its next requests.
+/// Answers that their client does not take hold up the next ones, and its next requests.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
 /// Requests under way on one connection.
-const UNDER_WAY_MAX: usize = 256;
+const UNDER_WAY_MAX: usize = 128;
+/// Room for so many is kept while there are none.
+const UNDER_WAY_KEPT: usize = 32;
+/// A connection whose client sends and sends lets the others have their turn after so many rounds.
+const ROUNDS_MAX: usize = 4;
 /// A request that is not whole by then comes slowly: hyper has rules for those.
 const PART_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -72,8 +77,8 @@ pub struct Patience {
 #[derive(Debug)]
 pub enum End {
     Closed,
-    /// The rest is hyper's: the stream, and what was taken from it and not begun.
-    Unusual(TcpStream, Vec<u8>),
+    /// The rest is hyper's, with what was taken and not begun.
+    Unusual(HandedOver),
 }
 
 pub struct Connection {
@@ -82,14 +87,17 @@ pub struct Connection {
     front: Arc<Front>,
     /// Read and not begun.
     kept: Vec<u8>,
-    /// Answered and not sent.
+    /// Answered and not sent, but for the first `sent` bytes.
     unsent: Vec<u8>,
+    sent: usize,
+    /// The client sends nothing more, but may wait for answers.
+    is_at_end: bool,
     /// In the order in which they came and will be answered.
     under_way: VecDeque<UnderWay>,
     /// Set once the last of them is in line for the log.
     in_line: Arc<AtomicBool>,
     next_is_unusual: bool,
-    /// When the last request came, or was answered.
+    /// When the last request came, was answered, or its answer was taken.
     active: Instant,
     /// Since when `kept` has been the beginning of a request.
     part_since: Option<Instant>,
@@ -104,8 +112,7 @@ pub struct Connection {
 
 struct UnderWay {
     route: &'static str,
-    /// As are all others that are under way, or none is.
-    is_read: bool,
+    hot: Hot,
     began: Instant,
     answer: MaybeDone<BoxFuture<'static, Answer>>,
 }
@@ -120,6 +127,8 @@ impl Connection {
             front,
             kept: Vec::new(),
             unsent: Vec::new(),
+            sent: 0,
+            is_at_end: false,
             under_way: VecDeque::new(),
             in_line: Arc::default(),
             next_is_unusual: false,
@@ -141,7 +150,8 @@ impl Connection {
     /// Writes those answers that are ready, in order. Whether there were any.
     fn answer(&mut self, task: &mut Task<'_>) -> bool {
         let mut now = None;
-        while let Some(first) = self.under_way.front_mut()
+        while self.may_answer()
+            && let Some(first) = self.under_way.front_mut()
             && Pin::new(&mut first.answer).poll(task).is_ready()
         {
             let now = *now.get_or_insert_with(Instant::now);
@@ -149,16 +159,27 @@ impl Connection {
             let answer = Pin::new(&mut first.answer).take_output().expect("it is ready");
             let ends = self.closing_since.is_some() && self.under_way.is_empty();
             let status = answer::put(&mut self.unsent, answer, &self.front, ends, now);
-            self.front.metrics.answered(first.route, status.as_u16(), now.saturating_duration_since(first.began));
+            self.front.metrics.answered_plain(first.route, status.as_u16(), now.saturating_duration_since(first.began));
             self.active = now;
         }
         now.is_some()
     }
 
+    /// Who waits for work is looked after even so: its turn to try would be nobody's.
+    fn may_answer(&self) -> bool {
+        self.unsent.len() - self.sent < UNSENT_BYTES_MAX || self.waits_for_work()
+    }
+
+    /// The only request under way may be a claim that waits; nothing was begun behind it then.
+    fn waits_for_work(&self) -> bool {
+        let last = self.under_way.back();
+        last.is_some_and(|last| last.hot == Hot::Claim) && !self.in_line.load(Ordering::Relaxed)
+    }
+
     /// Whether any bytes went.
     fn send(&mut self, task: &mut Task<'_>) -> io::Result<bool> {
-        let mut unsent = std::mem::take(&mut self.unsent);
-        let mut sent = 0;
+        let unsent = std::mem::take(&mut self.unsent);
+        let mut sent = self.sent;
         while sent < unsent.len()
             && let Poll::Ready(written) = self.stream().poll_write(task, &unsent[sent..])
         {
@@ -167,16 +188,18 @@ impl Connection {
                 count => sent += count,
             }
         }
-        if sent < unsent.len() {
-            unsent.drain(..sent);
-            self.unsent = unsent;
+        let any = sent > self.sent;
+        if any {
+            self.active = Instant::now();
         }
-        Ok(sent > 0)
+        // The buffer of what is all sent is let go.
+        (self.unsent, self.sent) = if sent < unsent.len() { (unsent, sent) } else { (Vec::new(), 0) };
+        Ok(any)
     }
 
     /// Reads once, and begins what is whole then. Whether anything came; an error when the client is gone.
     fn read(&mut self, task: &mut Task<'_>) -> io::Result<bool> {
-        if self.kept.len() >= KEPT_BYTES_MAX {
+        if self.kept.len() >= KEPT_BYTES_MAX || self.is_at_end {
             return Ok(false);
         }
         let mut buffer = READ.take();
@@ -185,7 +208,14 @@ impl Connection {
         let outcome = match self.stream().poll_read(task, &mut read) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) if read.filled().is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            // A claim that waits would be handed a job that nobody gets.
+            Poll::Ready(Ok(())) if read.filled().is_empty() && self.waits_for_work() => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                self.is_at_end = true;
+                Ok(true)
+            }
             Poll::Ready(Ok(())) => {
                 self.arrived(read.filled(), task);
                 Ok(true)
@@ -223,10 +253,8 @@ impl Connection {
             match head::see(&bytes[begun..], &front.names) {
                 Seen::Part => break,
                 Seen::Unusual => self.next_is_unusual = true,
-                // A read would miss what is on its way, a write could be seen by it.
-                Seen::Plain(plain) if self.under_way.back().is_some_and(|last| last.is_read != plain.hot.is_read()) => {
-                    break;
-                }
+                // It would miss what is on its way.
+                Seen::Plain(plain) if plain.hot.is_read() && !self.under_way.is_empty() => break,
                 Seen::Plain(plain) => {
                     begun += plain.length;
                     self.begin(plain, task);
@@ -238,13 +266,13 @@ impl Connection {
 
     fn may_begin(&self) -> bool {
         let in_turn = self.under_way.is_empty() || self.in_line.load(Ordering::Relaxed);
-        let has_room = self.under_way.len() < UNDER_WAY_MAX && self.unsent.len() < UNSENT_BYTES_MAX;
+        let has_room = self.under_way.len() < UNDER_WAY_MAX && self.unsent.len() - self.sent < UNSENT_BYTES_MAX;
         in_turn && has_room && !self.next_is_unusual && self.closing_since.is_none()
     }
 
     fn begin(&mut self, plain: Plain<'_>, task: &mut Task<'_>) {
         let Plain { route, hot, .. } = plain;
-        self.in_line.store(hot.is_read(), Ordering::Relaxed);
+        self.in_line.store(false, Ordering::Relaxed);
         let answer: BoxFuture<'static, Answer> =
             match Call::plain(Arc::clone(&self.front), &plain, Arc::clone(&self.in_line)) {
                 Err(failure) => Box::pin(std::future::ready(Err(failure))),
@@ -256,14 +284,15 @@ impl Connection {
             };
         let mut answer = MaybeDone::Future(answer);
         if Pin::new(&mut answer).poll(task).is_ready() {
-            self.in_line.store(true, Ordering::Relaxed);
+            // A job may be large: no more are shown at once than one.
+            self.in_line.store(!hot.is_read(), Ordering::Relaxed);
         }
-        self.under_way.push_back(UnderWay { route, is_read: hot.is_read(), began: self.active, answer });
+        self.under_way.push_back(UnderWay { route, hot, began: self.active, answer });
     }
 
-    /// All that can be done now. An error when the client is gone.
+    /// All that can be done now, for a while. An error when the client is gone.
     fn move_on(&mut self, task: &mut Task<'_>) -> io::Result<()> {
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let answered = self.answer(task);
             let sent = self.send(task)?;
             if (answered || sent) && !self.kept.is_empty() {
@@ -274,9 +303,11 @@ impl Connection {
                 return Ok(());
             }
         }
+        task.waker().wake_by_ref();
+        Ok(())
     }
 
-    /// Nothing moves. Whether that is an end.
+    /// For now. Whether that is an end.
     fn pause(&mut self, task: &mut Task<'_>) -> Option<End> {
         let is_at_rest = self.under_way.is_empty() && self.unsent.is_empty();
         if is_at_rest && self.closing_since.is_some() {
@@ -285,9 +316,15 @@ impl Connection {
         if is_at_rest && self.next_is_unusual {
             return self.hand_over();
         }
+        if is_at_rest && self.is_at_end {
+            return Some(End::Closed);
+        }
+        if is_at_rest && self.under_way.capacity() > UNDER_WAY_KEPT {
+            self.under_way = VecDeque::new();
+        }
         let is_part = is_at_rest && !self.kept.is_empty();
         self.part_since = is_part.then(|| self.part_since.unwrap_or(self.active));
-        let deadline = self.deadline(is_at_rest);
+        let deadline = self.deadline();
         if self.timer.is_elapsed() {
             let now = Instant::now();
             match deadline {
@@ -303,11 +340,12 @@ impl Connection {
         None
     }
 
-    /// `None`: requests under way have their own.
-    fn deadline(&self, is_at_rest: bool) -> Option<Instant> {
+    /// `None`: requests under way have their own. A client that does not take its answers is idle too.
+    fn deadline(&self) -> Option<Instant> {
         let closing = self.closing_since.map(|since| since + self.patience.closing);
         let part = self.part_since.map(|since| since + PART_TIMEOUT);
-        closing.or(part).or_else(|| is_at_rest.then(|| self.active + self.patience.idle))
+        let idle = self.under_way.is_empty().then(|| self.active + self.patience.idle);
+        closing.or(part).or(idle)
     }
 
     fn set_timer(&mut self, deadline: Instant, task: &mut Task<'_>) {
@@ -318,7 +356,7 @@ impl Connection {
     }
 
     fn hand_over(&mut self) -> Option<End> {
-        Some(End::Unusual(self.stream.take()?, std::mem::take(&mut self.kept)))
+        Some(End::Unusual(HandedOver::new(self.stream.take()?, std::mem::take(&mut self.kept))))
     }
 
     /// Has this task woken by timer and listener. They remember it, so that once is enough.

@@ -18,7 +18,8 @@ use crate::{
 const HEADERS_MAX: usize = 32;
 /// And those with longer heads.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-const BEGINNINGS: [&str; 2] = ["POST /v1/", "GET /v1/jobs/"];
+const WRITES: &[u8] = b"POST /v1/";
+const READS: &[u8] = b"GET /v1/jobs/";
 /// No id has more.
 const ID_DIGITS_MAX: usize = 16;
 
@@ -49,10 +50,13 @@ pub struct Plain<'b> {
 
 /// Whether a connection that begins with these may be for here.
 pub fn may_be_plain(bytes: &[u8]) -> bool {
-    BEGINNINGS.into_iter().any(|beginning| {
-        let common = bytes.len().min(beginning.len());
-        bytes[..common] == beginning.as_bytes()[..common]
-    })
+    let begins = |with: &[u8]| {
+        let common = bytes.len().min(with.len());
+        bytes[..common] == with[..common]
+    };
+    // What waits for a job should not come here first: each would keep what it takes to be handed over.
+    let behind_id = bytes.get(READS.len()..).and_then(|path| path.iter().find(|byte| !byte.is_ascii_digit()));
+    begins(WRITES) || (begins(READS) && behind_id.is_none_or(|byte| *byte == b' '))
 }
 
 pub fn see<'b>(bytes: &'b [u8], names: &[String]) -> Seen<'b> {

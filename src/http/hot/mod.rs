@@ -10,11 +10,12 @@
 //! such a request with hyper takes as many instructions as all that the leader does to apply the job in it.
 //!
 //! Requests that were sent without waiting for answers (RFC 9112, 9.3.2) are begun one after the other, each once the one
-//! before is in line for the log: they have the effects that they would have one by one, and share an entry. Reads wait for
-//! what was to be written before them, but not for each other.
+//! before is in line for the log: they have the effects that they would have one by one, and share an entry. A read waits for
+//! what was sent before it, and is waited for.
 
 mod answer;
 mod connection;
+mod handed_over;
 mod head;
 
 use super::{

@@ -79,6 +79,7 @@ const CLAIM: &str = r#"{"worker": {"id": "w"}, "queues": ["default"], "max": 5, 
 async fn requests_sent_without_waiting_have_their_effects_in_order() {
     let stage = Stage::formed(1).await;
     let mut wire = Wire::to(&stage, 0).await;
+    assert_eq!(plain_requests(&stage).await, 0);
     let submit = request("/v1/jobs", "", r#"{"sleep": 1}"#);
     let list = "GET /v1/jobs?fields=id,status HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let claim = request("/v1/claim", "", CLAIM);
@@ -93,7 +94,14 @@ async fn requests_sent_without_waiting_have_their_effects_in_order() {
     let count = listed["jobs"].as_array().expect("a list").len();
     assert_eq!(count, 3, "{listed}");
     assert!(ids[0] < ids[1] && ids[1] < third && third < id(&wire.ok().await));
+    assert_eq!(plain_requests(&stage).await, 4, "those before the list; hyper has it and all behind it");
     stage.end().await;
+}
+
+async fn plain_requests(stage: &Stage) -> u64 {
+    let metrics = stage.get(0, "/metrics").await.text;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("raftq_http_plain_requests_total "));
+    line.and_then(|count| count.parse().ok()).expect("it is counted")
 }
 
 /// It would be handed what comes behind it, if that were begun.
@@ -207,6 +215,39 @@ async fn body_that_does_not_come_is_not_awaited_beyond_the_deadline() {
     wire.send(&whole[..whole.len() - 1]).await;
     let (status, _, body) = wire.answer().await;
     assert_eq!((status, body.contains("did not arrive")), (504, true), "{body}");
+    stage.end().await;
+}
+
+/// As of `printf ... | nc -N`.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_sends_no_more_gets_its_answers() {
+    let stage = Stage::formed(1).await;
+    let mut wire = Wire::to(&stage, 0).await;
+    let submit = request("/v1/jobs", "", r#"{"sleep": 1}"#);
+    wire.send(&[submit.clone(), submit, read("/v1/jobs/1", ""), read("/v1/jobs/2", "")].concat()).await;
+    wire.stream.shutdown().await.expect("open");
+    for _ in 0..4 {
+        wire.ok().await;
+    }
+    assert!(!wire.read_more().await, "it is closed");
+    stage.end().await;
+}
+
+/// Reads of a job of a megabyte: no more than one answer is made ahead of what its client takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_made_as_they_are_taken() {
+    let stage = Stage::formed(1).await;
+    let body = "x".repeat(1_000_000);
+    let id = stage.submit(&serde_json::json!({ "kind": "k", "body": body }).to_string()).await;
+    let mut wire = Wire::to(&stage, 0).await;
+    let count = 60;
+    wire.send(&read(&format!("/v1/jobs/{id}"), "raftq-consistency: local\r\n").repeat(count)).await;
+    for taken in 0..count as u64 {
+        assert!(wire.ok().await["ops"][0]["body"].as_str().is_some_and(|said| said.len() == body.len()));
+        // What lies in the sockets' buffers was made too.
+        let made = plain_requests(&stage).await;
+        assert!(made <= taken + 30, "{made} are made, {taken} were taken");
+    }
     stage.end().await;
 }
 
