@@ -1,7 +1,8 @@
 //! The directory that a worker makes for itself, for the files of its commands.
 //!
 //! A worker that is killed leaves it behind, and the next one of the same user on this machine removes it. Whether its owner lives is told
-//! by a lock that goes with the process: a pid may have gone to another since, or mean another process in another container.
+//! by a lock that goes with the process: a pid may have gone to another since, or mean another process in another container. Commands of
+//! one that was killed have half a second left then; what they write in it is nobody's.
 
 use std::{
     ffi::OsStr,
