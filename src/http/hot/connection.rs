@@ -208,12 +208,12 @@ impl Connection {
         let outcome = match self.stream().poll_read(task, &mut read) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(error),
-            // A claim that waits would be handed a job that nobody gets.
-            Poll::Ready(Ok(())) if read.filled().is_empty() && self.waits_for_work() => {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
             Poll::Ready(Ok(())) if read.filled().is_empty() => {
                 self.is_at_end = true;
+                // Its client may be gone, and a job that it is handed then is nobody's.
+                if self.waits_for_work() {
+                    self.under_way.pop_back();
+                }
                 Ok(true)
             }
             Poll::Ready(Ok(())) => {
@@ -253,6 +253,8 @@ impl Connection {
             match head::see(&bytes[begun..], &front.names) {
                 Seen::Part => break,
                 Seen::Unusual => self.next_is_unusual = true,
+                // As for one that waits already when the end comes.
+                Seen::Plain(plain) if plain.hot == Hot::Claim && self.is_at_end => break,
                 // It would miss what is on its way.
                 Seen::Plain(plain) if plain.hot.is_read() && !self.under_way.is_empty() => break,
                 Seen::Plain(plain) => {

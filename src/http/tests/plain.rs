@@ -233,6 +233,23 @@ async fn client_that_sends_no_more_gets_its_answers() {
     stage.end().await;
 }
 
+/// Whoever sends no more may be gone: nobody would take what its claim is handed.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_of_who_sends_no_more_does_not_wait() {
+    let stage = Stage::formed(1).await;
+    let mut wire = Wire::to(&stage, 0).await;
+    let waits = CLAIM.replace("default", "none").replace("\"max\": 5", "\"wait_ms\": 60000");
+    let submit = request("/v1/jobs", "", r#"{"sleep": 1}"#);
+    wire.send(&[submit, request("/v1/claim", "", &waits)].concat()).await;
+    wire.stream.shutdown().await.expect("open");
+    wire.ok().await;
+    assert!(!wire.read_more().await, "it is closed");
+    stage
+        .until("no claim waits", async || stage.get(0, "/metrics").await.text.contains("raftq_waiting_claims 0\n"))
+        .await;
+    stage.end().await;
+}
+
 /// Reads of a job of a megabyte: no more than one answer is made ahead of what its client takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_answers_are_made_as_they_are_taken() {
